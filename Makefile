@@ -1,0 +1,32 @@
+# Each target is the one command: it makes .venv and installs what it needs when that is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test quick check format
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[weights,dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## trains a detector on real handwritten digits and writes its report
+	$(BIN)/trivet demo
+
+test: $(STAMP)  ## every test
+	$(BIN)/pytest
+
+quick: $(STAMP)  ## the tests that take seconds
+	$(BIN)/pytest -m 'not slow'
+
+check: $(STAMP)  ## format, lint, types, import contract, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""Predictions and truth -> scores, intervals and mistakes."""

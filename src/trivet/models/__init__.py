@@ -1,0 +1,1 @@
+"""Backbone, neck and head, and the published models made of them."""

@@ -1,0 +1,1 @@
+"""Necks: the backbone's feature maps -> maps of one width on every level."""

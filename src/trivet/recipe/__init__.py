@@ -1,0 +1,1 @@
+"""What to run, as data, and the choices made automatically."""

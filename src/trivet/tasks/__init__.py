@@ -1,0 +1,1 @@
+"""Outputs and truth -> losses; outputs -> predictions."""

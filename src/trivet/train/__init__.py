@@ -1,0 +1,1 @@
+"""Task and batches -> weights and history."""
