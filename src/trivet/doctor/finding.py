@@ -7,7 +7,6 @@ from typing import Literal
 Severity = Literal["error", "warning", "note"]
 Verdict = Literal["proven", "confirmed", "no-effect-seen", "suspected"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-VERDICTS: tuple[Verdict, ...] = ("proven", "confirmed", "no-effect-seen", "suspected")
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Finding:
     remedy: str = ""
     patch: str | None = None
     verdict: Verdict = "suspected"
-
-    def __post_init__(self) -> None:
-        if self.severity not in SEVERITIES:
-            raise ValueError(f"a finding's severity is one of {', '.join(SEVERITIES)}, got {self.severity!r}")
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"a finding's verdict is one of {', '.join(VERDICTS)}, got {self.verdict!r}")
 
     def to_json(self) -> dict[str, object]:
         """Return the finding as plain data, the form of `findings.json`."""
