@@ -1,0 +1,323 @@
+"""Random changes of training images; the only file that knows Albumentations.
+
+An augmentation is called with a sample and a random generator and returns a new sample. All randomness comes
+from that generator, so the same draw gives the same picture in any process.
+"""
+
+import copy
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+
+from trivet.data.letterbox import letterbox
+from trivet.data.place import Region, cut_boxes, place, turn
+from trivet.errors import UsageError, unknown_name
+from trivet.structures import Placement, Sample
+
+
+class Augmentation(Protocol):
+    """Anything that makes a new sample from a sample and a random generator."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return a new sample; all randomness comes from `rng`."""
+        ...
+
+
+AugmentationLike: TypeAlias = Augmentation | Callable[[Sample], Sample] | str | float | None
+
+STRENGTHS = {"none": 0.0, "light": 0.3, "medium": 0.6, "strong": 1.0}
+ORIENTATIONS = ("upright", "free")
+
+
+def build_augmentation(
+    augmentation: AugmentationLike = "medium",
+    *,
+    size_hw: tuple[int, int],
+    fill_rgb: tuple[int, int, int] = (114, 114, 114),
+    orientation: str = "upright",
+) -> Augmentation:
+    """Make an augmentation whose results are exactly `size_hw` and whose boxes are all inside it.
+
+    Args:
+        augmentation: A strength by name (`none`, `light`, `medium`, `strong`) or from 0 to 1; an
+            `albumentations.Compose`; any callable `Sample -> Sample`; or an `Augmentation` made here.
+            `None` is `none`: letterboxing alone.
+        size_hw: The result's size.
+        fill_rgb: Colour of padding.
+        orientation: `upright` mirrors left-right only; `free` also turns by quarters, for pictures without
+            an up and down such as micrographs and aerial photographs. It concerns the default augmentation.
+
+    Raises:
+        UsageError: If the name, strength, orientation or type is not one of these.
+    """
+    if orientation not in ORIENTATIONS:
+        raise unknown_name("orientation", orientation, ORIENTATIONS)
+    if isinstance(augmentation, (DefaultAugmentation, Letterboxed)):
+        return augmentation
+    if isinstance(augmentation, str) and augmentation not in STRENGTHS:
+        raise unknown_name("augmentation", augmentation, STRENGTHS)
+    if augmentation is None or isinstance(augmentation, (str, float, int)):
+        strength = (
+            STRENGTHS[augmentation or "none"] if not isinstance(augmentation, (float, int)) else augmentation
+        )
+        if strength == 0:
+            return Letterboxed(None, size_hw, fill_rgb)
+        return DefaultAugmentation(size_hw, strength=strength, fill_rgb=fill_rgb, orientation=orientation)
+    if not callable(augmentation):
+        raise UsageError(
+            f"an augmentation is a name, a strength from 0 to 1, an albumentations.Compose or a callable, "
+            f"got {type(augmentation).__name__}",
+            f"names: {', '.join(STRENGTHS)}",
+        )
+    return Letterboxed(_adapted(augmentation), size_hw, fill_rgb)
+
+
+@dataclass(frozen=True)
+class DefaultAugmentation:
+    """The default for small data: zoom and crop that keep an object, turns, colour.
+
+    Cropping comes before resizing and there is one resize, straight to the result's size.
+
+    Args:
+        size_hw: The result's size.
+        strength: From above 0 (hardly any change) to 1.
+        fill_rgb: Colour of padding.
+        orientation: `upright` or `free`, see `build_augmentation`.
+        min_visible: Share (0-1) of an object's box that must remain for it to stay an object.
+        min_side: Shortest side, pixels of the result, of a box that stays.
+    """
+
+    size_hw: tuple[int, int]
+    strength: float = STRENGTHS["medium"]
+    fill_rgb: tuple[int, int, int] = (114, 114, 114)
+    orientation: str = "upright"
+    min_visible: float = 0.3
+    min_side: float = 1.0
+    _colour: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise UsageError(f"an augmentation's strength is from 0 to 1, got {self.strength}")
+        object.__setattr__(self, "_colour", _colour(self.strength))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return a random variant of `sample`; at least one of its objects is wholly inside."""
+        free = self.orientation == "free"
+        mirror, flip, transpose = rng.random(3) < (0.5, 0.5 * free, 0.5 * free)
+        size_hw = self.size_hw[::-1] if transpose else self.size_hw
+        source, target = draw_view(sample, size_hw, rng, strength=self.strength)
+        sample = place(
+            sample,
+            size_hw=size_hw,
+            source=source,
+            target=target,
+            fill_rgb=self.fill_rgb,
+            min_visible=self.min_visible,
+            min_side=self.min_side,
+        )
+        sample = turn(sample, mirror=mirror, flip=flip, transpose=transpose)
+        _seed(self._colour, rng)
+        return replace(sample, image=self._colour(image=sample.image)["image"])
+
+
+def draw_view(
+    sample: Sample, size_hw: tuple[int, int], rng: np.random.Generator, *, strength: float
+) -> tuple[Region, Region]:
+    """Draw which part of an image is shown where: zoom, change of proportions, position.
+
+    The zoom is relative to letterboxing, log-uniform from 1 - 0.4 strength to 1 + strength; proportions change
+    by up to 15 % times strength. When there are objects, one of them lies wholly inside.
+
+    Returns:
+        The part of the image and its place in the result.
+    """
+    image_hw = sample.image.shape[:2]
+    anchor = _anchor(sample, rng)
+    room = [
+        limit / max(anchor[axis + 2] - anchor[axis], 1) for axis, limit in ((1, size_hw[0]), (0, size_hw[1]))
+    ]
+    fit = min(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1])
+    zoom = np.exp(rng.uniform(np.log(1 - 0.4 * strength), np.log(1 + strength)))
+    stretch = np.exp(rng.uniform(-0.15, 0.15) * strength / 2)
+    scale = min(fit * zoom, *room)
+    scale_y, scale_x = min(scale * stretch, room[0]), min(scale / stretch, room[1])
+    rows = _draw_axis(image_hw[0], size_hw[0], scale_y, (anchor[1], anchor[3]), rng)
+    columns = _draw_axis(image_hw[1], size_hw[1], scale_x, (anchor[0], anchor[2]), rng)
+    return (columns[0], rows[0], columns[1], rows[1]), (columns[2], rows[2], columns[3], rows[3])
+
+
+def _anchor(sample: Sample, rng: np.random.Generator) -> Region:
+    """Draw the object to keep, as whole pixels inside the image; an empty rectangle when there is none."""
+    height, width = sample.image.shape[:2]
+    boxes, keep = cut_boxes(sample.boxes_xyxy, (0, 0, width, height))
+    objects = boxes[keep & ~sample.crowd]
+    pick = rng.random()  # always drawn, so that the number of objects does not shift what follows
+    if not len(objects):
+        return (0, 0, 0, 0)
+    left, top, right, bottom = objects[int(pick * len(objects))]
+    return int(left), int(top), int(np.ceil(right)), int(np.ceil(bottom))
+
+
+def _draw_axis(
+    length: int, limit: int, scale: float, anchor: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draw source start and end, target start and end along one axis."""
+    place_at = rng.random()
+    shown = round(length * scale)
+    if shown <= limit:
+        start = int(place_at * (limit - shown + 1))
+        return 0, length, start, start + max(shown, 1)
+    part = min(max(round(limit / scale), anchor[1] - anchor[0], 1), length)
+    lowest = max(0, anchor[1] - part)
+    highest = min(length - part, anchor[0]) if anchor[1] > anchor[0] else length - part
+    start = lowest + int(place_at * (highest - lowest + 1))
+    return start, start + part, 0, limit
+
+
+@dataclass(frozen=True)
+class Letterboxed:
+    """An augmentation of the user's own (or none), brought to one size with boxes that are all in order.
+
+    Args:
+        augmentation: What is applied first; `None` for nothing.
+        size_hw: The result's size.
+        fill_rgb: Colour of padding.
+    """
+
+    augmentation: Augmentation | None
+    size_hw: tuple[int, int]
+    fill_rgb: tuple[int, int, int] = (114, 114, 114)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the augmented sample, letterboxed unless it has the right size already."""
+        if self.augmentation is not None:
+            sample = self.augmentation(sample, rng)
+            sample = replace(sample, placement=Placement(sample.image.shape[:2]))
+        return letterbox(sample, size_hw=self.size_hw, fill_rgb=self.fill_rgb)
+
+
+@dataclass(frozen=True)
+class _Composed:
+    """An `albumentations.Compose` fed with boxes our way, whatever box settings it came with."""
+
+    compose: Any
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        height, width = sample.image.shape[:2]
+        boxes, keep = cut_boxes(sample.boxes_xyxy, (0, 0, width, height))
+        given = {"image": sample.image, "bboxes": boxes[keep], "rows": np.flatnonzero(keep)}
+        if sample.mask is not None:
+            given["mask"] = sample.mask.astype(np.int32)
+        _seed(self.compose, rng)
+        result = self.compose(**given)
+        if not isinstance(result["image"], np.ndarray) or result["image"].dtype != np.uint8:
+            raise UsageError(
+                f"an augmentation returns uint8 images, got {getattr(result['image'], 'dtype', type(result['image']))}",
+                "leave Normalize, ToFloat and ToTensorV2 out of the Compose: the model normalises its input",
+            )
+        rows = np.asarray(result["rows"], dtype=np.int64)
+        return replace(
+            sample,
+            image=result["image"],
+            boxes_xyxy=np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
+            labels=sample.labels[rows],
+            crowd=sample.crowd[rows],
+            mask=None if sample.mask is None else result["mask"].astype(np.int64),
+            placement=Placement(result["image"].shape[:2]),
+        )
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A plain `Sample -> Sample`: Python's, NumPy's and Torch's global random numbers are seeded around it."""
+
+    function: Callable[[Sample], Sample]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        with _global_seed(int(rng.integers(2**31))):
+            result = self.function(sample)
+        if not isinstance(result, Sample):
+            raise UsageError(f"an augmentation returns a Sample, got {type(result).__name__}")
+        return result
+
+
+def _adapted(augmentation: Any) -> Augmentation:
+    # Whoever has a Compose in hand has imported Albumentations; nobody else needs to wait for it.
+    library = sys.modules.get("albumentations")
+    if library is None or not isinstance(augmentation, (library.Compose, library.BasicTransform)):
+        return _Called(augmentation)
+    if isinstance(augmentation, library.BasicTransform):
+        augmentation = library.Compose([augmentation])
+    given = augmentation.processors["bboxes"].params if "bboxes" in augmentation.processors else None
+    limits = ("min_area", "min_visibility", "min_width", "min_height")
+    params = library.BboxParams(
+        format="pascal_voc",
+        label_fields=["rows"],
+        clip=True,
+        filter_invalid_bboxes=True,
+        **{limit: getattr(given, limit) for limit in limits if given is not None},
+    )
+    transforms = copy.deepcopy(augmentation.transforms)
+    return _Composed(library.Compose(transforms, bbox_params=params, p=augmentation.p))
+
+
+def _seed(compose: Any, rng: np.random.Generator) -> None:
+    # One stream for all transforms. Compose's own seeding gives every transform an equal stream of its own, so
+    # that two with p=0.5 would always act together.
+    compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+
+
+def _colour(strength: float) -> Any:
+    """Return the pixel changes of the default, as a Compose: brightness, contrast, hue, blur, noise, grey."""
+    library = _albumentations()
+    worse = [
+        library.GaussianBlur(blur_limit=(3, 5), p=1),
+        library.MotionBlur(blur_limit=(3, 5), p=1),
+        library.ImageCompression(quality_range=(40, 90), p=1),
+        library.GaussNoise(std_range=(0.01, 0.01 + 0.05 * strength), noise_scale_factor=0.5, p=1),
+    ]
+    return library.Compose(
+        [
+            library.RandomBrightnessContrast(0.35 * strength, 0.35 * strength, p=0.8),
+            library.HueSaturationValue(round(20 * strength), round(40 * strength), 0, p=0.5),
+            library.OneOf(worse, p=0.25 * strength),
+            library.ToGray(p=0.05 * strength),
+        ]
+    )
+
+
+def _albumentations() -> Any:
+    """Import Albumentations without letting it ask the network for a newer release."""
+    switch = "NO_ALBUMENTATIONS_UPDATE"
+    before = os.environ.get(switch)
+    os.environ[switch] = "1"
+    try:
+        import albumentations
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before
+    return albumentations
+
+
+@contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Seed the global random numbers for a while and put them back, so that training draws as if nothing was."""
+    before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.random.set_rng_state(before[2])
