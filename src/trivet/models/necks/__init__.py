@@ -1,1 +1,13 @@
-"""Necks: the backbone's feature maps -> maps of one width on every level."""
+"""Necks by name: each makes a pyramid from the backbone's `FeatureSpec`s and publishes its own."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from trivet.models.necks.bifpn import bifpn_layout
+from trivet.models.necks.graph import GraphNeck
+
+NECKS: dict[str, Callable[..., nn.Module]] = {
+    "bifpn": partial(GraphNeck, layout=bifpn_layout),
+}

@@ -1,0 +1,54 @@
+"""A model: backbone, neck, head."""
+
+from typing import Any
+
+from jaxtyping import Float, UInt8
+import torch
+from torch import Tensor, nn
+
+from trivet.geometry.anchors import AnchorSpec
+from trivet.models.backbone import Backbone
+from trivet.models.spec import ModelSpec
+
+
+class Model(nn.Module):
+    """Three parts in a row, and what they need to know of pictures.
+
+    Args:
+        backbone: Images -> feature maps.
+        neck: Feature maps -> pyramid.
+        head: Pyramid -> output.
+        spec: Plain data from which `build_model` makes the same model again.
+
+    Attributes:
+        mean: Mean of the images the backbone was trained on, `[3]`, in 0-1; not in the state dict.
+        std: Their standard deviation, `[3]`, in 0-1; not in the state dict.
+        fill_rgb: The colour, 0-255, that letterboxing pads with.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, head: nn.Module, *, spec: ModelSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+        self.fill_rgb = spec.fill_rgb
+
+    @property
+    def anchor_spec(self) -> AnchorSpec:
+        """Which anchors the head's output is relative to."""
+        return self.head.anchor_spec
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Any:
+        """Return the head's output for normalised images of any size."""
+        return self.head(self.neck(self.backbone(images)))
+
+    def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Return 0-255 images as `forward` takes them: float32, mean 0, in the memory format they came in."""
+        mean, std = (value.view(1, 3, 1, 1) * 255 for value in (self.mean, self.std))
+        return images.float().sub_(mean).div_(std)

@@ -1,0 +1,285 @@
+"""A neck as a graph of fusing nodes: what BiFPN, PAN and Quad-FPN share (EfficientDet, section 3).
+
+A layout says which maps each node fuses; the same layout is repeated `layers` times.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trivet.errors import UsageError, unknown_name
+from trivet.models.blocks import Conv, MaxPool, Padding, Style, start_glorot
+from trivet.structures import FeatureSpec
+
+Fusion = Literal["fast", "softmax", "sum"]
+Resize = Literal["pool", "bilinear", "nearest"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One fusion: the level it makes and the maps it takes, by number.
+
+    The maps that enter a layer are numbers 0, 1, 2... from the finest; its nodes count on from there.
+    """
+
+    level: int
+    inputs: tuple[int, ...]
+
+
+Layout = Callable[[int, int], tuple[Node, ...]]
+
+
+class Resample(nn.Module):
+    """Brings a map to another size: up by interpolation, down by pooling or interpolation.
+
+    Args:
+        downsample: `pool` (3x3 max of stride 2) or an interpolation mode.
+        upsample: An interpolation mode.
+        padding: See `Style`.
+    """
+
+    def __init__(self, *, downsample: Resize, upsample: Resize, padding: Padding) -> None:
+        super().__init__()
+        self.upsample = upsample
+        self.downsample = downsample
+        self.pool = MaxPool(padding=padding)
+
+    def forward(self, x: Float[Tensor, "b c h w"], size_hw: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+        """Return `x` at `size_hw`, at most one level away."""
+        here = tuple(x.shape[-2:])
+        smaller = here[0] > size_hw[0] or here[1] > size_hw[1]
+        if smaller and self.downsample == "pool":
+            x = self.pool(x)
+            here = tuple(x.shape[-2:])
+        if here == tuple(size_hw):
+            return x
+        mode = self.upsample if self.downsample == "pool" or not smaller else self.downsample
+        return F.interpolate(x, size_hw, mode=mode, align_corners=False if mode == "bilinear" else None)
+
+
+class Fuse(nn.Module):
+    """Weighted sum of maps of one size (EfficientDet, section 3.3).
+
+    Args:
+        count: How many maps.
+        fusion: `fast` divides weights clipped at 0 by their sum (+ 1e-4); `softmax`; `sum` has no weights.
+    """
+
+    def __init__(self, count: int, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.weights = nn.Parameter(torch.ones(count)) if fusion != "sum" else None
+
+    def forward(self, maps: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
+        """Return one map."""
+        if self.weights is None:
+            total = maps[0]
+            for other in maps[1:]:
+                total = total + other
+            return total
+        share = self._shares(self.weights).to(maps[0].dtype).unbind()
+        total = maps[0] * share[0]
+        for other, weight in zip(maps[1:], share[1:], strict=True):
+            total = torch.addcmul(total, other, weight)
+        return total
+
+    def _shares(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        if self.fusion == "softmax":
+            return weights.softmax(0)
+        weights = weights.relu()
+        return weights / (weights.sum() + 1e-4)
+
+    def extra_repr(self) -> str:
+        return f"fusion={self.fusion!r}"
+
+
+def project(in_channels: int, channels: int, style: Style) -> Conv:
+    """Return the 1x1 convolution with norm that brings a backbone's map to the neck's channels."""
+    conv = Conv(in_channels, channels, 1, bias=style.redundant_bias, norm=style.make_norm(channels))
+    start_glorot(conv.full)
+    return conv
+
+
+class FusionNode(nn.Module):
+    """Resample, fuse, activate, convolve: one node of the graph.
+
+    Args:
+        inputs: Map number -> its channels; a map whose channels differ from `channels` gets its own projection.
+        channels: Channels of the result.
+        fusion: See `Fuse`.
+        resample: How inputs are brought to this node's size.
+        style: How the convolution is built.
+    """
+
+    def __init__(
+        self, inputs: Mapping[int, int], channels: int, *, fusion: Fusion, resample: Resample, style: Style
+    ) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.project = nn.ModuleDict(
+            {str(number): project(c, channels, style) for number, c in inputs.items() if c != channels}
+        )
+        self.resample = resample
+        self.fuse = Fuse(len(inputs), fusion)
+        self.activation = style.make_activation()
+        self.conv = Conv(
+            channels,
+            channels,
+            separable=style.separable,
+            bias=style.redundant_bias,
+            norm=style.make_norm(channels),
+        )
+        for conv in self.conv.convolutions:
+            start_glorot(conv)
+
+    def forward(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Float[Tensor, "b c h w"]:
+        """Return this node's map, given all maps made so far."""
+        ready = []
+        for number in self.inputs:
+            x, name = maps[number], str(number)
+            ready.append(self.resample(self.project[name](x) if name in self.project else x, size_hw))
+        return self.conv(self.activation(self.fuse(ready)))
+
+
+class GraphLayer(nn.Module):
+    """One pass over a layout's nodes.
+
+    Args:
+        in_channels: Channels of each map that enters, finest first.
+        layout: The nodes, in the order in which they are computed; the last ones are the result.
+        channels: Channels of every node.
+        fusion: See `Fuse`.
+        resample: How inputs are brought to a node's size.
+        style: How the convolutions are built.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        layout: Sequence[Node],
+        *,
+        channels: int,
+        fusion: Fusion,
+        resample: Resample,
+        style: Style,
+    ) -> None:
+        super().__init__()
+        self.layout = tuple(layout)
+        self.min_level = min(node.level for node in layout)
+        known = [*in_channels, *([channels] * len(layout))]
+        self.nodes = nn.ModuleList(
+            FusionNode(
+                {i: known[i] for i in node.inputs}, channels, fusion=fusion, resample=resample, style=style
+            )
+            for node in layout
+        )
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return as many maps as entered, of the same sizes."""
+        known = list(maps)
+        for node, module in zip(self.layout, self.nodes, strict=True):
+            size_hw = tuple(maps[node.level - self.min_level].shape[-2:])
+            known.append(module(known, size_hw))
+        return tuple(known[-len(maps) :])
+
+
+class GraphNeck(nn.Module):
+    """A layout repeated, on the backbone's maps and coarser ones pooled from the last of them.
+
+    Args:
+        features: What the backbone publishes, finest first.
+        layout: Function of the finest and coarsest level that returns the nodes.
+        channels: Channels of every map it returns.
+        layers: How often the layout is repeated.
+        levels: Finest and coarsest level returned.
+        fusion: See `Fuse`.
+        downsample: See `Resample`.
+        upsample: See `Resample`.
+        style: How the convolutions are built.
+
+    Raises:
+        UsageError: If the backbone lacks a level the neck starts from, or an argument is out of range.
+    """
+
+    features: tuple[FeatureSpec, ...]
+
+    def __init__(
+        self,
+        features: tuple[FeatureSpec, ...],
+        *,
+        layout: Layout,
+        channels: int = 64,
+        layers: int = 3,
+        levels: tuple[int, int] = (3, 7),
+        fusion: Fusion = "fast",
+        downsample: Resize = "pool",
+        upsample: Resize = "nearest",
+        style: Style | None = None,
+    ) -> None:
+        super().__init__()
+        if fusion not in get_args(Fusion):
+            raise unknown_name("fusion", fusion, get_args(Fusion))
+        if layers < 1 or channels < 1:
+            raise UsageError(f"a neck needs layers and channels of at least 1, got {layers} and {channels}")
+        style = style or Style()
+        used = wanted_features(features, levels)
+        resample = Resample(downsample=downsample, upsample=upsample, padding=style.padding)
+        self.count = len(used)
+        self.resample = resample
+        self.extra = nn.ModuleDict()
+        in_channels = [feature.channels for feature in used]
+        for level in range(used[-1].level + 1, levels[1] + 1):
+            if in_channels[-1] != channels:
+                self.extra[f"p{level}"] = project(in_channels[-1], channels, style)
+            in_channels.append(channels)
+        self.layers = nn.ModuleList()
+        for _ in range(layers):
+            self.layers.append(
+                GraphLayer(
+                    in_channels,
+                    layout(*levels),
+                    channels=channels,
+                    fusion=fusion,
+                    resample=resample,
+                    style=style,
+                )
+            )
+            in_channels = [channels] * len(in_channels)
+        self.levels = range(levels[0], levels[1] + 1)
+        self.features = tuple(FeatureSpec(channels, 2**level) for level in self.levels)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return one map a level from the backbone's, finest first."""
+        maps = list(maps[-self.count :])
+        for level in self.levels[len(maps) :]:
+            last, name = maps[-1], f"p{level}"
+            projected = self.extra[name](last) if name in self.extra else last
+            half = tuple((side + 1) // 2 for side in last.shape[-2:])
+            maps.append(self.resample(projected, half))
+        for layer in self.layers:
+            maps = layer(maps)
+        return tuple(maps)
+
+
+def wanted_features(features: Sequence[FeatureSpec], levels: tuple[int, int]) -> tuple[FeatureSpec, ...]:
+    """Return the backbone's features a neck of these levels takes: from the finest level without a gap.
+
+    Raises:
+        UsageError: If the levels are empty or the backbone lacks one that cannot be made from a finer one.
+    """
+    first, last = levels
+    given = [feature.level for feature in features]
+    used = tuple(feature for feature in features if first <= feature.level <= last)
+    if first > last:
+        raise UsageError(f"a neck's levels are (finest, coarsest), got {levels}")
+    if not used or [feature.level for feature in used] != list(range(first, first + len(used))):
+        raise UsageError(
+            f"the neck starts at level {first} (stride {2**first}) but the backbone gives levels {given}",
+            "choose levels that start at one of the backbone's, or another backbone",
+        )
+    return used
