@@ -1,1 +1,160 @@
 """The formats of data sets on disk, each read into columns and a label map."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from trivet.data.dataset import Dataset, Splits
+from trivet.data.problems import refuse
+from trivet.data.sources import coco, voc
+from trivet.data.sources.folder import Check, Folder
+from trivet.data.sources.found import Reading, to_dataset
+from trivet.data.splits import Groups, divide
+from trivet.errors import DataError, UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A format.
+
+    Args:
+        needs: What must be there, in words.
+        sees: Says what of the format is in a folder, or `None`.
+        read: Reads it.
+    """
+
+    needs: str
+    sees: Callable[[Folder], str | None]
+    read: Callable[..., Reading]
+
+
+SOURCES: dict[str, Source] = {
+    "coco": Source(coco.NEEDS, coco.sees, coco.read),
+    "voc": Source(voc.NEEDS, voc.sees, voc.read),
+}
+
+
+def read_dataset(
+    path: str | Path,
+    *,
+    format: str | Source | None = None,
+    on_bad: Literal["skip", "error"] = "skip",
+    check: Check = "headers",
+    val_share: float = 0.2,
+    seed: int = 0,
+    groups: Groups | None = None,
+    labels: str | None = None,
+    images: str | Path | None = None,
+) -> Splits:
+    """Read a data set's annotations, divide it where it is not divided, and report every fault by name.
+
+    Args:
+        path: Its folder, or one annotation file (COCO json, CSV, YOLO's yaml or list of images).
+        format: A key of `SOURCES` or a source; found by looking at the folder when not given.
+        on_bad: `skip` leaves out what is faulty and reports it, `error` refuses the data set. Boxes that
+            stick out of their image are clipped and reported either way. `PROBLEMS` lists all faults.
+        check: How far images are looked at: `none` (they need not be there), `names`, `headers` (0.03 ms
+            an image), `pixels` (each is decoded once).
+        val_share: The share of the training images that validates when no validation split is given;
+            0 makes none.
+        seed: Of the division.
+        groups: Images of one group are never divided: a function of the image's name, or a regular
+            expression that finds the group in it.
+        labels: The folder of label files, where a YOLO data set has several.
+        images: Where the image files are, when outside the data set's folder.
+
+    Raises:
+        UsageError: If there is nothing at `path`, the format is not plain, or an option is out of range.
+        DataError: If a file cannot be used, no image is left, or `on_bad="error"` and there is a fault.
+    """
+    if on_bad not in ("skip", "error"):
+        raise UsageError(f"on_bad is 'skip' or 'error', got {on_bad!r}")
+    if check not in ("none", "names", "headers", "pixels"):
+        raise UsageError(f"check is 'none', 'names', 'headers' or 'pixels', got {check!r}")
+    if not 0 <= val_share < 1:
+        raise UsageError(f"val_share is at least 0 and less than 1, got {val_share}")
+    folder = Folder.at(Path(path), check=check, images=None if images is None else Path(images))
+    name, source = _source(folder, format)
+    reading = source.read(folder, labels=labels)
+    datasets = [to_dataset(found, folder, reading.labels, check=check) for found in reading.splits]
+    if on_bad == "error":
+        refuse([found for dataset in datasets for found in dataset.problems])
+    return _splits(name, reading, datasets, folder, val_share=val_share, seed=seed, groups=groups)
+
+
+def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
+    if isinstance(format, Source):
+        return "given", format
+    if format is not None:
+        if format not in SOURCES:
+            raise unknown_name("data set format", format, SOURCES)
+        if SOURCES[format].sees(folder) is None:
+            raise UsageError(
+                f"{folder.path(folder.file or '')} does not look like {format}",
+                f"{format} needs {SOURCES[format].needs}",
+            )
+        return format, SOURCES[format]
+    seen = {name: words for name, source in SOURCES.items() if (words := source.sees(folder))}
+    if len(seen) == 1:
+        name = next(iter(seen))
+        return name, SOURCES[name]
+    if seen:
+        found = "; ".join(f"{name}: {words}" for name, words in seen.items())
+        raise UsageError(
+            f"{folder.root} holds several formats: {found}",
+            f"say which with format= ({', '.join(seen)}), or give the annotation file as the path",
+        )
+    needs = "\n".join(f"  {name}: {source.needs}" for name, source in SOURCES.items())
+    raise UsageError(f"{folder.root} holds no data set: {folder.in_words()}", f"wanted is one of\n{needs}")
+
+
+def _splits(
+    name: str,
+    reading: Reading,
+    datasets: list[Dataset],
+    folder: Folder,
+    *,
+    val_share: float,
+    seed: int,
+    groups: Groups | None,
+) -> Splits:
+    by_name = {found.split: dataset for found, dataset in zip(reading.splits, datasets, strict=True)}
+    made = None
+    if len(by_name) == 1:
+        given, dataset = next(iter(by_name.items()))
+        by_name = {"train": replace(dataset, split="train")}
+        made = None if given in (None, "train") else f"the only split, {given}, was taken as train"
+    train = by_name.get("train")
+    if train is None:
+        given_splits = ", ".join(str(split) for split in by_name)
+        raise UsageError(
+            f"{folder.root} has no training split, only: {given_splits}",
+            "name one train, or give the annotation file of one split as the path",
+        )
+    if not len(train):
+        first = "".join(f"\n  {found}" for found in train.problems[:5])
+        raise DataError(
+            f"{folder.root}: no image of the training split can be used{first}", "mend the data set"
+        )
+    val = by_name.get("val")
+    if val is None and val_share > 0:
+        train, val, words = _with_val(train, val_share, seed, groups)
+        made = words if made is None else f"{made}; {words}"
+    return Splits(name, reading.labels, train, val, by_name.get("test"), made, reading.notes)
+
+
+def _with_val(
+    dataset: Dataset, share: float, seed: int, groups: Groups | None
+) -> tuple[Dataset, Dataset, str]:
+    part = divide(dataset, [1 - share, share], seed=seed, groups=groups)
+    train, val = (np.flatnonzero(part == number) for number in (0, 1))
+    by = (
+        ""
+        if groups is None
+        else f", groups by {groups if isinstance(groups, str) else 'a function'} kept together"
+    )
+    words = f"val: {len(val)} of {len(dataset)} training images, stratified by class{by}, seed {seed}"
+    return dataset.take(train, split="train"), dataset.take(val, split="val"), words

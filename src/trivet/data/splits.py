@@ -1,0 +1,98 @@
+"""Dividing a data set where its files do not: stratified, by groups, reproducible."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trivet.data.dataset import Dataset
+from trivet.errors import UsageError
+from trivet.structures import TruthTable
+
+Groups = str | Callable[[str], str]
+"""What puts images into groups by their names: a function, or a regular expression (its first group, or its match)."""
+
+
+def divide(
+    dataset: Dataset, shares: Sequence[float], *, seed: int, groups: Groups | None = None
+) -> np.ndarray:
+    """Assign every image to a part, so that each part holds its share of every class.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, algorithm 1) over groups of images: the
+    rarest class first, each group to the part that lacks this class most. Images without objects are a
+    class of their own.
+
+    Args:
+        dataset: What to divide.
+        shares: The parts' shares, summing to 1.
+        seed: Of the order among equals.
+        groups: Images of one group stay together; without it every image is its own.
+
+    Returns:
+        int64 `[n]`, the part each image belongs to.
+
+    Raises:
+        UsageError: If there are fewer groups than parts, or `groups` is not a regular expression.
+    """
+    group = _group_index(dataset, groups)
+    presence = _presence(dataset.truth, len(dataset.labels))
+    counts = np.zeros((group.max(initial=-1) + 1, presence.shape[1]), np.int64)
+    np.add.at(counts, group, presence)
+    if len(counts) < len(shares):
+        raise UsageError(
+            f"{len(dataset)} images in {len(counts)} groups cannot be divided into {len(shares)} parts",
+            "give more images, smaller groups, or the splits themselves",
+        )
+    images = np.bincount(group, minlength=len(counts))
+    return _stratified(counts, images, np.asarray(shares, np.float64), np.random.default_rng(seed))[group]
+
+
+def group_of(name: str, groups: Groups) -> str:
+    """Return the group of an image by its name; a name that a regular expression does not match is its own."""
+    if callable(groups):
+        return str(groups(name))
+    match = re.search(groups, name)
+    if match is None:
+        return name
+    return match.group(1 if match.re.groups else 0) or ""
+
+
+def _group_index(dataset: Dataset, groups: Groups | None) -> np.ndarray:
+    if groups is None:
+        return np.arange(len(dataset))
+    if isinstance(groups, str):
+        try:
+            re.compile(groups)
+        except re.error as fault:
+            raise UsageError(f"groups={groups!r} is no regular expression: {fault}") from fault
+    numbers: dict[str, int] = {}
+    keys = (group_of(dataset.name(i), groups) for i in range(len(dataset)))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _presence(truth: TruthTable, classes: int) -> np.ndarray:
+    """Return bool `[n, classes + 1]`: which classes an image shows; the last column is none at all."""
+    presence = np.zeros((len(truth), classes + 1), bool)
+    presence[truth.image_index(), truth.labels] = True
+    presence[:, -1] = ~presence.any(axis=1)
+    return presence
+
+
+def _stratified(
+    counts: np.ndarray, images: np.ndarray, shares: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    part = np.full(len(counts), -1)
+    wanted = shares[:, None] * counts.sum(axis=0)  # (parts, classes): images of each class still lacking
+    room = shares * images.sum()
+    left = (counts > 0).sum(axis=0)
+    shuffled = rng.permutation(len(counts))
+    order = shuffled[np.argsort(-images[shuffled], kind="stable")]  # what is large is placed first
+    while left.any():
+        rarest = int(np.where(left > 0, left, left.max() + 1).argmin())
+        for index in order[(counts[order, rarest] > 0) & (part[order] < 0)]:
+            best = int(np.lexsort((room, wanted[:, rarest]))[-1])
+            part[index] = best
+            wanted[best] -= counts[index]
+            room[best] -= images[index]
+            left -= counts[index] > 0
+    return part
