@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from trivet.data.letterbox import letterbox
-from trivet.data.place import Region, cut_boxes, place, turn
+from trivet.data.place import cut_boxes, place, turn
+from trivet.data.view import draw_view
 from trivet.errors import UsageError, unknown_name
 from trivet.structures import Placement, Sample
 
@@ -125,60 +126,6 @@ class DefaultAugmentation:
         sample = turn(sample, mirror=mirror, flip=flip, transpose=transpose)
         _seed(self._colour, rng)
         return replace(sample, image=self._colour(image=sample.image)["image"])
-
-
-def draw_view(
-    sample: Sample, size_hw: tuple[int, int], rng: np.random.Generator, *, strength: float
-) -> tuple[Region, Region]:
-    """Draw which part of an image is shown where: zoom, change of proportions, position.
-
-    The zoom is relative to letterboxing, log-uniform from 1 - 0.4 strength to 1 + strength; proportions change
-    by up to 15 % times strength. When there are objects, one of them lies wholly inside.
-
-    Returns:
-        The part of the image and its place in the result.
-    """
-    image_hw = sample.image.shape[:2]
-    anchor = _anchor(sample, rng)
-    room = [
-        limit / max(anchor[axis + 2] - anchor[axis], 1) for axis, limit in ((1, size_hw[0]), (0, size_hw[1]))
-    ]
-    fit = min(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1])
-    zoom = np.exp(rng.uniform(np.log(1 - 0.4 * strength), np.log(1 + strength)))
-    stretch = np.exp(rng.uniform(-0.15, 0.15) * strength / 2)
-    scale = min(fit * zoom, *room)
-    scale_y, scale_x = min(scale * stretch, room[0]), min(scale / stretch, room[1])
-    rows = _draw_axis(image_hw[0], size_hw[0], scale_y, (anchor[1], anchor[3]), rng)
-    columns = _draw_axis(image_hw[1], size_hw[1], scale_x, (anchor[0], anchor[2]), rng)
-    return (columns[0], rows[0], columns[1], rows[1]), (columns[2], rows[2], columns[3], rows[3])
-
-
-def _anchor(sample: Sample, rng: np.random.Generator) -> Region:
-    """Draw the object to keep, as whole pixels inside the image; an empty rectangle when there is none."""
-    height, width = sample.image.shape[:2]
-    boxes, keep = cut_boxes(sample.boxes_xyxy, (0, 0, width, height))
-    objects = boxes[keep & ~sample.crowd]
-    pick = rng.random()  # always drawn, so that the number of objects does not shift what follows
-    if not len(objects):
-        return (0, 0, 0, 0)
-    left, top, right, bottom = objects[int(pick * len(objects))]
-    return int(left), int(top), int(np.ceil(right)), int(np.ceil(bottom))
-
-
-def _draw_axis(
-    length: int, limit: int, scale: float, anchor: tuple[int, int], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Draw source start and end, target start and end along one axis."""
-    place_at = rng.random()
-    shown = round(length * scale)
-    if shown <= limit:
-        start = int(place_at * (limit - shown + 1))
-        return 0, length, start, start + max(shown, 1)
-    part = min(max(round(limit / scale), anchor[1] - anchor[0], 1), length)
-    lowest = max(0, anchor[1] - part)
-    highest = min(length - part, anchor[0]) if anchor[1] > anchor[0] else length - part
-    start = lowest + int(place_at * (highest - lowest + 1))
-    return start, start + part, 0, limit
 
 
 @dataclass(frozen=True)

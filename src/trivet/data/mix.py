@@ -9,6 +9,7 @@ import numpy as np
 
 from trivet.data.augment import Augmentation
 from trivet.data.place import Region, place
+from trivet.data.view import draw_corner_view
 from trivet.errors import UsageError
 from trivet.structures import Placement, Sample
 
@@ -159,31 +160,20 @@ def _part(
     min_visible: float,
 ) -> Sample:
     """Show a sample in one corner of the mosaic, pushed against the centre."""
-    height, width = sample.image.shape[:2]
-    room_hw = (corner[3] - corner[1], corner[2] - corner[0])
-    scale = min(size_hw[0] / height, size_hw[1] / width) * rng.uniform(0.5, 1.0)
-    rows = _span(height, room_hw[0], scale, rng.random(), at_end=corner[1] == 0)
-    columns = _span(width, room_hw[1], scale, rng.random(), at_end=corner[0] == 0)
+    image_hw, room_hw = sample.image.shape[:2], (corner[3] - corner[1], corner[2] - corner[0])
+    scale = min(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1]) * rng.uniform(0.5, 1.0)
+    # The upper left corner's end is the centre, the lower right corner's start is.
+    push_yx = (float(corner[1] == 0), float(corner[0] == 0))
+    source, target = draw_corner_view(image_hw, room_hw, scale, rng, push_yx=push_yx)
     return place(
         sample,
         size_hw=room_hw,
-        source=(columns[0], rows[0], columns[1], rows[1]),
-        target=(columns[2], rows[2], columns[3], rows[3]),
+        source=source,
+        target=target,
         fill_rgb=fill_rgb,
         min_visible=min_visible,
         min_side=1.0,
     )
-
-
-def _span(length: int, room: int, scale: float, chance: float, *, at_end: bool) -> tuple[int, int, int, int]:
-    """Return source start and end, target start and end along one axis."""
-    shown = max(round(length * scale), 1)
-    if shown <= room:
-        start = room - shown if at_end else 0
-        return 0, length, start, start + shown
-    part = min(max(round(room / scale), 1), length)
-    start = int(chance * (length - part + 1))
-    return start, start + part, 0, room
 
 
 def _grid(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""The form in which a batch travels from a worker: a few large tensors instead of two an image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from trivet.errors import UsageError
+from trivet.structures import Batch, BoxTarget, Placement, Sample
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A batch as a few arrays, because what processes hand each other costs by the piece."""
+
+    images: UInt8[Tensor, "b 3 h w"]
+    boxes_xyxy: Float[Tensor, "n 4"]
+    labels: Int64[Tensor, " n"]
+    counts: list[int]
+    image_ids: list[int]
+    names: tuple[str, ...]
+    placements: tuple[Placement, ...]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> "PackedBatch":
+        """Stack samples of one size, leaving crowd regions out.
+
+        Raises:
+            UsageError: If there is no sample or their sizes differ.
+        """
+        if not samples:
+            raise UsageError("a batch needs at least one sample, got none")
+        for sample in samples:
+            if sample.image.shape != samples[0].image.shape:
+                raise UsageError(
+                    f"a batch's images have one size, got {samples[0].image.shape[:2]} ({samples[0].name}) and "
+                    f"{sample.image.shape[:2]} ({sample.name})",
+                    "letterbox or augment them to one size_hw first",
+                )
+        boxes = np.concatenate([sample.boxes_xyxy[~sample.crowd] for sample in samples])
+        labels = np.concatenate([sample.labels[~sample.crowd] for sample in samples])
+        return cls(
+            torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2),
+            torch.from_numpy(boxes.astype(np.float32)),
+            torch.from_numpy(labels.astype(np.int64)),
+            [int((~sample.crowd).sum()) for sample in samples],
+            [sample.image_id for sample in samples],
+            tuple(sample.name for sample in samples),
+            tuple(sample.placement for sample in samples),
+        )
+
+    def pin_memory(self) -> "PackedBatch":
+        """Return it in page-locked memory; torch's loader calls this by name."""
+        pinned = self.images.pin_memory(), self.boxes_xyxy.pin_memory(), self.labels.pin_memory()
+        return PackedBatch(*pinned, self.counts, self.image_ids, self.names, self.placements)
+
+    def unpack(self) -> Batch:
+        """Return the batch itself; its targets are views of this."""
+        pairs = zip(self.boxes_xyxy.split(self.counts), self.labels.split(self.counts), strict=True)
+        return Batch(
+            self.images,
+            tuple(BoxTarget(boxes, labels) for boxes, labels in pairs),
+            torch.tensor(self.image_ids, dtype=torch.int64),
+            self.names,
+            self.placements,
+        )
