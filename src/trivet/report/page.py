@@ -1,0 +1,171 @@
+"""Contents -> one HTML file that opens anywhere: no network, no scripts, pictures and styles inside.
+
+A page is a headline and sections. A section is one key of `TITLES`, the macro of that name in
+`sections.html.jinja`, and the data the macro is called with; a section without data is left out.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from trivet.data.problems import PROBLEMS, Problem
+from trivet.evaluate.scores import DetectionScores
+from trivet.report import charts, curves
+from trivet.report.contents import AuditContents, DataFacts, Picture, ReportContents
+from trivet.report.palette import class_colour
+from trivet.report.pictures import DrawnPicture, drawn
+from trivet.report.sentences import advice, audited, found_share, learnt
+
+TITLES = {
+    "score": "Score",
+    "findings": "Findings",
+    "mistakes": "What the mistakes cost",
+    "classes": "Class by class",
+    "history": "Training",
+    "gallery": "Pictures",
+    "choices": "What was chosen, and why",
+    "data": "The data",
+    "checks": "What was checked",
+    "environment": "How to run it again",
+}
+GALLERY_BYTES = 2_600_000
+PICTURE_BYTES = 240_000
+
+
+def write_report(path: Path | str, contents: ReportContents) -> Path:
+    """Write the page of a run and return its path; what was there before stays whole until the page is ready."""
+    scores, names = contents.scores, contents.names
+    sections = {
+        "score": scores and {"scores": scores, "found": found_share(scores)},
+        "findings": contents.findings,
+        "mistakes": scores and _mistakes(scores),
+        "classes": scores and _classes(scores, names),
+        "history": _history(contents.history),
+        "gallery": _gallery(contents.gallery, names),
+        "choices": contents.choices,
+        "data": _data(contents.facts, names, contents.problems),
+        "environment": _environment(contents),
+    }
+    sentence = contents.sentence or learnt(scores, names)
+    return _write(Path(path), contents.title, f"{contents.task} report", sentence, sections)
+
+
+def write_audit_page(path: Path | str, contents: AuditContents) -> Path:
+    """Write the page of a data set's audit and return its path, as atomically as `write_report`."""
+    sections = {
+        "findings": contents.findings,
+        "data": _data(contents.facts, contents.names, contents.problems),
+        "checks": contents.checks,
+        "environment": _environment(contents),
+    }
+    sentence = contents.sentence or audited(contents.findings, len(contents.problems))
+    return _write(Path(path), contents.title, "data set audit", sentence, sections)
+
+
+def _mistakes(scores: DetectionScores) -> dict[str, Any] | None:
+    if not scores.errors:
+        return None
+    rows = [(error, *advice(error)) for error in scores.errors]
+    return {"rows": rows, "chart": Markup(charts.error_chart(scores.errors)), "at": scores.confusion_at}
+
+
+def _classes(scores: DetectionScores, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "rows": list(zip(scores.per_class, scores.best_threshold, _swatches(names), strict=True)),
+        "at": scores.confusion_at,
+        "charts": [
+            Markup(charts.pr_chart(scores.curves, names)),
+            Markup(charts.confusion_chart(scores.confusion, names)),
+        ],
+    }
+
+
+def _history(history: curves.History) -> list[Markup]:
+    if not history:
+        return []
+    found = [curves.loss_chart(history)]
+    if any(name in row for row in history for name in curves.METRIC_NAMES):
+        found.append(curves.metric_chart(history))
+    if any("lr" in row for row in history):
+        found.append(curves.rate_chart(history))
+    return [Markup(chart) for chart in found]
+
+
+def _gallery(pictures: Sequence[Picture], names: Sequence[str]) -> dict[str, list[DrawnPicture]]:
+    most_bytes = min(PICTURE_BYTES, GALLERY_BYTES // max(len(pictures), 1))
+    shown = [drawn(picture, names, most_bytes=most_bytes) for picture in pictures]
+    kinds = dict.fromkeys(picture.kind for picture in shown)
+    return {kind: [picture for picture in shown if picture.kind == kind] for kind in kinds}
+
+
+def _data(facts: DataFacts, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any] | None:
+    found = [charts.count_chart(facts.counts, names)] if facts.counts else []
+    found += [charts.size_chart(facts.sides_px)] if len(facts.sides_px) else []
+    if not (found or facts.rows or problems):
+        return None
+    return {
+        "rows": facts.rows,
+        "counts": facts.counts,
+        "names": names,
+        "swatches": _swatches(names),
+        "charts": [Markup(chart) for chart in found],
+        "problems": _by_name(problems),
+    }
+
+
+def _by_name(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Return the problems grouped by their name, the most frequent first."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.name, []).append(problem)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return [
+        {"name": name, "meaning": PROBLEMS[name].meaning if name in PROBLEMS else "", "rows": rows}
+        for name, rows in ordered
+    ]
+
+
+def _environment(contents: ReportContents | AuditContents) -> dict[str, Any] | None:
+    if not (contents.environment or contents.command):
+        return None
+    return {"rows": contents.environment, "command": contents.command}
+
+
+def _swatches(names: Sequence[str]) -> list[str]:
+    return [class_colour(label) for label in range(len(names))]
+
+
+def _write(path: Path, title: str, kind: str, sentence: str, sections: Mapping[str, Any]) -> Path:
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"figure": _figure, "percent": _percent}
+    text = pages.get_template("page.html.jinja").render(
+        title=title,
+        kind=kind,
+        sentence=sentence,
+        titles=TITLES,
+        sections={name: data for name, data in sections.items() if data},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8", errors="replace")
+    return part.replace(path)
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    """Return a figure with fixed digits, a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def _percent(value: float) -> str:
+    """Return a share (0-1) as a CSS length; none where there is no figure."""
+    return f"{100 * min(max(value, 0), 1):.1f}%" if math.isfinite(value) else "0%"
