@@ -1,0 +1,116 @@
+"""From the raw maps of an anchor head to scored boxes, before overlapping ones are thinned out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from trivet.errors import TrainingError
+from trivet.geometry.box_code import decode
+from trivet.geometry.grid import AnchorGrid
+from trivet.structures import AnchorOutput, Detections, Placement
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The best (anchor, class) pairs of one image.
+
+    Args:
+        anchors: Positions in the grid's anchors.
+        labels: From 0.
+        logits: Their class logits, best first.
+        box_deltas: Their anchors' box codes.
+    """
+
+    anchors: Int64[Tensor, " n"]
+    labels: Int64[Tensor, " n"]
+    logits: Float[Tensor, " n"]
+    box_deltas: Float[Tensor, "n 4"]
+
+
+def check_finite(output: AnchorOutput) -> None:
+    """Refuse an output from which nothing can be decoded.
+
+    Raises:
+        TrainingError: If any of its values is NaN or infinite.
+    """
+    maps = [*output.class_logits, *output.box_deltas]
+    totals = torch.stack([values.sum(dtype=torch.float32) for values in maps])
+    if bool(totals.isfinite().all()):  # one pass without temporaries and one wait for the device
+        return
+    bad = [int((~values.isfinite()).sum()) for values in maps]
+    if any(bad):
+        levels = len(output.class_logits)
+        raise TrainingError(
+            f"the model's output is not finite: by level, {bad[:levels]} class logits and {bad[levels:]} box "
+            "deltas are NaN or infinite",
+            "its weights have diverged; go back to earlier weights and train with a lower learning rate",
+        )
+
+
+def select_candidates(
+    output: AnchorOutput, image: int, grid: AnchorGrid, *, classes: int, score_threshold: float, most: int
+) -> Candidates:
+    """Return the (anchor, class) pairs of an image with a score above the threshold, at most `most`, best first."""
+    threshold = math.log(score_threshold / (1 - score_threshold)) if score_threshold > 0 else -math.inf
+    found = []
+    for level, (logits, deltas) in enumerate(zip(output.class_logits, output.box_deltas, strict=True)):
+        values, positions = _above(logits[image].flatten(), threshold, most)
+        rows, columns = logits.shape[-2:]
+        channel, cell = positions // (rows * columns), positions % (rows * columns)
+        slot, label = channel // classes, channel % classes
+        anchors = grid.starts[level] + cell * grid.spec.per_cell + slot
+        codes = deltas[image].flatten(1)[
+            slot[:, None] * 4 + torch.arange(4, device=slot.device), cell[:, None]
+        ]
+        found.append((anchors, label, values.float(), codes.float()))
+    anchors, labels, values, codes = (torch.cat(column) for column in zip(*found, strict=True))
+    best = values.argsort(descending=True, stable=True)[:most]
+    return Candidates(anchors[best], labels[best], values[best], codes[best])
+
+
+def _above(values: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
+    """Return the `most` highest values above a threshold and their positions, in no certain order."""
+    positions = (values > threshold).nonzero()[:, 0]
+    values = values[positions]
+    if len(values) > most:
+        values, rows = values.topk(most, sorted=False)
+        positions = positions[rows]
+    return values, positions
+
+
+def decode_candidates(
+    candidates: Candidates, grid: AnchorGrid, area_xyxy: Sequence[float], *, keep_empty: bool = False
+) -> Detections:
+    """Return the candidates as detections, cut at an area of the input; those outside it go.
+
+    Args:
+        candidates: The best pairs of one image.
+        grid: The anchors of the input.
+        area_xyxy: Where the image lies in the input, in pixels.
+        keep_empty: Keep boxes that have no area in there.
+    """
+    anchors_xyxy = grid.anchors_xyxy(candidates.anchors.device)[candidates.anchors]
+    boxes_xyxy = decode(candidates.box_deltas, anchors_xyxy)
+    left, top, right, bottom = area_xyxy
+    boxes_xyxy = boxes_xyxy.maximum(boxes_xyxy.new_tensor([left, top, left, top]))
+    boxes_xyxy = boxes_xyxy.minimum(boxes_xyxy.new_tensor([right, bottom, right, bottom]))
+    scores, labels = candidates.logits.sigmoid(), candidates.labels
+    if not keep_empty:
+        x1, y1, x2, y2 = boxes_xyxy.unbind(-1)
+        seen = ((x2 > x1) & (y2 > y1)).nonzero()[:, 0]
+        boxes_xyxy, scores, labels = boxes_xyxy[seen], scores[seen], labels[seen]
+    return Detections(boxes_xyxy, scores, labels)
+
+
+def area_of(placement: Placement | None, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return where the image lies in the input, as (left, top, right, bottom) pixels: all of it without a placement."""
+    height, width = size_hw
+    if placement is None:
+        return 0.0, 0.0, float(width), float(height)
+    original = torch.tensor([[0.0, 0.0, placement.original_hw[1], placement.original_hw[0]]])
+    left, top, right, bottom = placement.from_original(original)[0].tolist()
+    return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
