@@ -151,7 +151,7 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
     if settings.batch_norm == "adapt":
         epochs = settings.epochs or ASSUMED_EPOCHS
         adapt_momentum(model, epochs * job.steps_per_epoch)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     model.to(job.fabric.device)
     state = TrainState(
         model,

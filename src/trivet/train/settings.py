@@ -1,5 +1,6 @@
 """How to train: every number the loop needs, with its default in this one place."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,21 +65,17 @@ class TrainSettings:
                 f"training needs one budget, got epochs={self.epochs} and minutes={self.minutes}",
                 "give --epochs or --minutes, not both",
             )
-        positive: dict[str, float] = {"batch": self.batch, "accumulate": self.accumulate, "lr": self.lr}
-        positive |= {
-            "validations": self.validations,
-            "epochs": self.epochs or 1,
-            "minutes": self.minutes or 1,
-        }
+        positive = {"batch", "accumulate", "lr", "validations", "epochs", "minutes"}
         not_negative = {"backbone_lr", "weight_decay", "clip_norm"}
         shares = {"warmup", "freeze_backbone", "plain_share", "ema", "momentum"}
-        for name, value in positive.items():
-            if value <= 0:
-                raise UsageError(f"{name} must be above 0, got {value}")
-        for name in sorted(not_negative | shares):
+        for name in sorted(positive | not_negative | shares):
             value = getattr(self, name)
-            if value < 0:
-                raise UsageError(f"{name} must be 0 or more, got {value}")
+            if value is None:
+                continue
+            if not (math.isfinite(value) and (value > 0 if name in positive else value >= 0)):
+                raise UsageError(
+                    f"{name} must be {'above 0' if name in positive else '0 or more'}, got {value}"
+                )
             if name in shares and value > 1:
                 raise UsageError(f"{name} lies in 0-1, got {value}")
         if self.patience is not None and self.patience < 1:

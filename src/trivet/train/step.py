@@ -1,7 +1,7 @@
 """One optimizer step."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -16,23 +16,40 @@ from trivet.train.processes import sum_over_processes
 
 
 class Task(Protocol):
-    """What the loop needs of a task: the truth prepared once, and losses from it."""
-
-    def prepare(self, batch: Batch) -> "Prepared":
-        """Turn a batch's truth into what the losses compare with; needs no output."""
+    """What the loop needs of a task."""
 
     def losses(
-        self, output: object, prepared: "Prepared", *, normaliser: Tensor | None = None
+        self, output: Any, batch: Batch, *, normaliser: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Return the losses by name; `loss` is the one to differentiate."""
+        """Return the losses by name; `loss` is the one to differentiate.
+
+        Losses are sums over matches (`positives`) divided by what `normaliser` makes of their number.
+        """
 
 
-class Prepared(Protocol):
-    """A batch's truth as a task compares with it."""
+class _Normaliser:
+    """Divides the losses of a whole step, over batches and processes, by its matches + 1.
 
-    @property
-    def positives(self) -> Tensor:
-        """How many things were matched: the losses are divided by it, so it is summed over the whole step."""
+    How many matches the later batches of a step have is known only when they were run: the first batch's number
+    stands for them, and `correction` says by how much the gradients are off in the end.
+    """
+
+    def __init__(self, fabric: Fabric, batches: int) -> None:
+        self.fabric, self.batches = fabric, batches
+        self.divisor: Tensor | None = None
+        self.total: Tensor | float = 0.0
+
+    def __call__(self, positives: Tensor) -> Tensor:
+        everyone = sum_over_processes(self.fabric, positives)
+        self.total = self.total + everyone
+        if self.divisor is None:
+            # Processes average their gradients: dividing by the mean number gives the sum over the global number.
+            self.divisor = (everyone * self.batches + 1) / self.fabric.world_size
+        return self.divisor
+
+    def correction(self) -> Tensor:
+        assert self.divisor is not None, "a task calls its normaliser once a batch"
+        return self.divisor * self.fabric.world_size / (self.total + 1)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -60,7 +77,7 @@ def take_step(
     Args:
         fabric: Devices and precision.
         network: The model as `fabric.setup` gave it.
-        task: Prepares truth and computes losses.
+        task: Computes losses.
         batches: The step's batches, on any device.
         optimizer: As `fabric.setup` gave it.
         clip_norm: Largest gradient norm; 0 does not clip.
@@ -71,16 +88,13 @@ def take_step(
     Raises:
         TrainingError: If the loss is not finite; it names the images and the first module that produced it.
     """
-    batches = [batch.to(fabric.device) for batch in batches]
-    prepared = [task.prepare(batch) for batch in batches]
-    positives = torch.stack([item.positives.float() for item in prepared]).sum()
-    # Processes average their gradients: dividing by the mean number gives the sum over the global number.
-    normaliser = (sum_over_processes(fabric, positives) + 1) / fabric.world_size
+    normaliser = _Normaliser(fabric, len(batches))
     total: dict[str, Tensor] = {}
-    for number, (batch, item) in enumerate(zip(batches, prepared, strict=True), 1):
+    for number, batch in enumerate(batches, 1):
+        batch = batch.to(fabric.device)
         with fabric.no_backward_sync(network, enabled=number < len(batches)):
             images = network.normalise(batch.images)
-            losses = task.losses(network(images), item, normaliser=normaliser)
+            losses = task.losses(network(images), batch, normaliser=normaliser)
             if not torch.isfinite(losses["loss"]):
                 raise _not_finite(network, images, batch, losses)
             fabric.backward(losses["loss"])
@@ -88,12 +102,21 @@ def take_step(
             total[name] = total[name] + value.detach() if name in total else value.detach()
     share = fabric.world_size
     result = {name: float(sum_over_processes(fabric, value)) / share for name, value in total.items()}
+    if len(batches) > 1:
+        _correct(network, result, normaliser.correction())
     if clip_norm > 0:
         norm = fabric.clip_gradients(network, optimizer, max_norm=clip_norm, error_if_nonfinite=False)
         result["gradient_norm"] = float(norm if norm is not None else torch.nan)
     optimizer.step()
     optimizer.zero_grad()
     return result
+
+
+def _correct(network: nn.Module, losses: dict[str, float], factor: Tensor) -> None:
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    torch._foreach_mul_(gradients, factor)
+    for name in losses.keys() - {"positives"}:
+        losses[name] *= float(factor)
 
 
 def _not_finite(network: nn.Module, images: Tensor, batch: Batch, losses: dict[str, Tensor]) -> TrainingError:

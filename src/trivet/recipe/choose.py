@@ -1,0 +1,139 @@
+"""The automatic choices: what was not given, from the data set's fingerprint and the machine."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trivet.errors import unknown_name
+from trivet.models.backbone import packaged_weights
+from trivet.recipe.fingerprint import Fingerprint
+from trivet.recipe.machine import Machine
+from trivet.recipe.recipe import Chosen, Recipe, known_keys, make_recipe
+
+COMFORTABLE_SIDE = 32.0
+"""Pixels at the network's input that the smallest tenth of the objects should have."""
+LITE0_STEP_SECONDS = 0.9
+"""One training step of the default CPU model: batch 8 at 320 x 320 on two cores."""
+
+
+class Draft:
+    """Values given so far, and who chose each.
+
+    Args:
+        given: Dotted keys, as in a recipe; `None` values count as not given.
+        chosen: Who chose those of `given` that come from a recipe file.
+    """
+
+    def __init__(self, given: Mapping[str, Any], chosen: Mapping[str, Chosen] | None = None) -> None:
+        keys = known_keys()
+        for key in given:
+            if key not in keys:
+                raise unknown_name("recipe key", key, keys)
+        self.values = {key: value for key, value in given.items() if value is not None}
+        self.chosen = {key: Chosen(by="given") for key in self.values} | dict(chosen or {})
+
+    def has(self, key: str) -> bool:
+        """Return whether a value is there."""
+        return key in self.values
+
+    def offer(self, key: str, value: Any, why: str) -> None:
+        """Choose a value unless there is one."""
+        if key not in self.values and value is not None:
+            self.values[key] = value
+            self.chosen[key] = Chosen(by="automatic", why=why)
+
+    def recipe(self) -> Recipe:
+        """Return the finished recipe."""
+        return make_recipe(self.values, self.chosen)
+
+
+def choose_model(draft: Draft, machine: Machine) -> None:
+    """Choose the model and its weights."""
+    made_of_parts = draft.has("model.backbone")
+    if not made_of_parts and machine.accelerator == "cpu":
+        draft.offer("model.name", "efficientdet_lite0", "the quickest of the family on a CPU")
+    elif not made_of_parts:
+        name = "tf_efficientdet_d1" if machine.memory_gib >= 12 else "tf_efficientdet_d0"
+        draft.offer("model.name", name, f"trains at its own size in {machine.memory_gib:.0f} GiB")
+    backbone = str(draft.values.get("model.backbone") or draft.values.get("model.name", ""))
+    offline = (
+        packaged_weights(backbone.replace("efficientdet", "efficientnet").removeprefix("tf_")) is not None
+    )
+    why = "ImageNet weights are installed" if offline else "ImageNet weights from timm's hub"
+    draft.offer("model.pretrained", True, f"{why}; a small data set needs them")
+
+
+def choose_budget(draft: Draft, facts: Fingerprint) -> None:
+    """Choose batch and length."""
+    batch = 8 if facts.images >= 32 else max(1, min(4, facts.images))
+    draft.offer("train.batch", batch, f"{facts.images} training images")
+    if not (draft.has("train.epochs") or draft.has("train.minutes")):
+        steps_per_epoch = max(1, facts.images // int(draft.values["train.batch"]))
+        epochs = min(max(math.ceil(2500 / steps_per_epoch), 12), 150)
+        draft.offer("train.epochs", epochs, f"about 2,500 steps, {steps_per_epoch} an epoch; 12 to 150")
+
+
+def choose_size(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
+    """Choose the input size: small objects comfortable, the images' own shape, what the budget affords."""
+    if draft.has("model.size_hw"):
+        return
+    height, width = facts.median_hw
+    wanted = COMFORTABLE_SIDE / facts.small_side if facts.small_side else 512.0
+    longest = min(max(wanted, 256.0), float(max(height, width)) * 1.5, 1024.0)
+    why = f"a tenth of the objects is under {facts.small_side:.1%} of the longer side: {COMFORTABLE_SIDE:.0f} px"
+    if machine.accelerator == "cpu":
+        affordable = _affordable_side(draft, facts, machine)
+        if affordable < longest:
+            longest, why = (
+                affordable,
+                f"{why} would need {longest:.0f}, the budget affords {affordable:.0f} on this CPU",
+            )
+    sides = [max(round(side / max(height, width) * longest / 32), 4) * 32 for side in (height, width)]
+    draft.offer("model.size_hw", tuple(sides), f"{why}; the images' own shape ({width} x {height})")
+
+
+def _affordable_side(draft: Draft, facts: Fingerprint, machine: Machine) -> float:
+    """Return the longer side at which the budget still gives some forty epochs, at least 256."""
+    batch = int(draft.values["train.batch"])
+    minutes = draft.values.get("train.minutes")
+    seconds = float(minutes) * 60 * 0.85 if minutes else 3600.0
+    epochs = int(draft.values.get("train.epochs", 40))
+    steps = max(1, facts.images // batch) * max(min(epochs, 40), 1)
+    at_320 = LITE0_STEP_SECONDS * batch / 8 * 2 / max(machine.cores, 1)
+    pixels = 320 * 320 * seconds / (steps * at_320)
+    height, width = facts.median_hw
+    return max(256.0, min(640.0, math.sqrt(pixels * max(height, width) / min(height, width))))
+
+
+def choose_training(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
+    """Choose augmentation, precision, learning rates and workers."""
+    few = facts.images < 5000
+    draft.offer("augment.strength", "medium" if few else "light", f"{facts.images} training images")
+    draft.offer("augment.mosaic", 0.3 if few else 0.0, "shows more objects an image and other sizes of them")
+    effective = int(draft.values["train.batch"]) * int(draft.values.get("train.accumulate", 1))
+    if str(draft.values.get("train.optimizer", "adamw")) == "adamw":
+        lr = 1e-3 * math.sqrt(effective / 8)
+        draft.offer(
+            "train.lr", round(lr, 6), f"1e-3 at batch 8, with the square root of the batch ({effective})"
+        )
+        share = 0.3 if draft.values.get("model.pretrained") else 1.0
+        draft.offer(
+            "train.backbone_lr", round(share * float(draft.values["train.lr"]), 6), f"{share:g} of train.lr"
+        )
+    precision = "bf16" if machine.accelerator == "cuda" and machine.bf16 else "32"
+    draft.offer(
+        "train.precision",
+        precision,
+        f"the {machine.accelerator} {'has' if machine.bf16 else 'lacks'} fast bfloat16",
+    )
+    workers = min(machine.cores - 1, 8) if machine.cores > 1 else 0
+    draft.offer("data.workers", workers, f"{machine.cores} cores, one left for the training process")
+    draft.offer("machine.accelerator", machine.accelerator, "what this machine has")
+
+
+def choose(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
+    """Choose everything that was not given."""
+    choose_model(draft, machine)
+    choose_budget(draft, facts)
+    choose_size(draft, facts, machine)
+    choose_training(draft, facts, machine)

@@ -1,0 +1,143 @@
+"""After training: predictions, scores and the page."""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from trivet.data.batching import eval_loader
+from trivet.data.dataset import Dataset, Splits
+from trivet.doctor.finding import Finding
+from trivet.evaluate.coco_results import write_coco_results
+from trivet.evaluate.detection import evaluate_detection
+from trivet.evaluate.predict import predict_dataset
+from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
+from trivet.report.contents import Choice, DataFacts, Picture, ReportContents
+from trivet.report.page import write_report
+from trivet.structures import BoxTarget, Detections, PredictionTable
+from trivet.train.history import read_history
+
+GALLERY_EACH = 6
+SHOWN_SCORE = 0.3
+"""Predictions below this score are left out of a picture."""
+
+
+def predict_split(run: Run, dataset: Dataset) -> PredictionTable:
+    """Predict every image of a split with a run's best weights."""
+    loader = eval_loader(
+        dataset,
+        size_hw=run.recipe.model.size_hw,
+        batch=run.recipe.train.batch,
+        workers=run.recipe.data.workers,
+        fill_rgb=run.model.fill_rgb,
+    )
+    return predict_dataset(run.model, run.task, loader, device=torch.device(run.recipe.machine.accelerator))
+
+
+def finish_run(folder: RunFolder, splits: Splits, findings: Sequence[Finding] = ()) -> DetectionScores:
+    """Score a run's best weights on the validation split and write predictions, scores, findings and the page."""
+    run = load_run(folder.path)
+    assert splits.val is not None, "a run is prepared with a validation split"
+    predictions = predict_split(run, splits.val)
+    scores = evaluate_detection(splits.val.truth, predictions, run.labels)
+    write_coco_results(folder.predictions, predictions, run.labels)
+    write_json(folder.scores, scores.to_json())
+    write_json(folder.findings, {"findings": [finding.to_json() for finding in findings]})
+    write_report(folder.report, _contents(run, splits, predictions, scores, findings))
+    return scores
+
+
+def _contents(
+    run: Run,
+    splits: Splits,
+    predictions: PredictionTable,
+    scores: DetectionScores,
+    findings: Sequence[Finding],
+) -> ReportContents:
+    environment = json.loads(run.folder.environment.read_text())
+    command = environment.pop("command", "")
+    return ReportContents(
+        title=splits.train.root.name,
+        task="detection",
+        names=run.labels.names,
+        scores=scores,
+        history=read_history(run.folder.history),
+        choices=_choices(run),
+        facts=_facts(run, splits),
+        problems=[
+            problem
+            for split in (splits.train, splits.val, splits.test)
+            if split
+            for problem in split.problems
+        ],
+        findings=findings,
+        gallery=_gallery(splits.val or splits.train, predictions, scores),
+        environment=environment,
+        command=command or shlex.join(["trivet", "fit", run.recipe.data.path]),
+    )
+
+
+def _choices(run: Run) -> list[Choice]:
+    values = {
+        f"{section}.{name}": value
+        for section, content in run.recipe.model_dump(mode="json", exclude={"chosen"}).items()
+        for name, value in content.items()
+    }
+    return [
+        Choice(key, str(values[key]), "automatic" if who.by == "automatic" else "given", who.why)
+        for key, who in run.recipe.chosen.items()
+        if key in values
+    ]
+
+
+def _facts(run: Run, splits: Splits) -> DataFacts:
+    named = {"train": splits.train, "val": splits.val, "test": splits.test}
+    there = {name: dataset for name, dataset in named.items() if dataset is not None}
+    rows = {"format": splits.format, "splits": splits.made or "as given"}
+    rows |= {f"{name} images": f"{len(dataset):,}" for name, dataset in there.items()}
+    rows |= {"objects": f"{sum(len(dataset.truth.labels) for dataset in there.values()):,}"}
+    empty = sum(int((np.diff(dataset.truth.offsets) == 0).sum()) for dataset in there.values())
+    rows |= {"images without objects": f"{empty:,}"}
+    counts = {
+        name: np.bincount(dataset.truth.labels, minlength=len(run.labels)).tolist()
+        for name, dataset in there.items()
+    }
+    return DataFacts(rows, counts, _sides_at_input(splits.train, run.recipe.model.size_hw))
+
+
+def _sides_at_input(dataset: Dataset, size_hw: tuple[int, int]) -> np.ndarray:
+    truth = dataset.truth
+    scale = (np.asarray(size_hw) / np.maximum(truth.sizes_hw, 1)).min(axis=1)[truth.image_index()]
+    wh = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
+    return (np.sqrt(np.clip(wh.prod(axis=1), 0, None)) * scale).astype(np.float32)
+
+
+def _gallery(dataset: Dataset, predictions: PredictionTable, scores: DetectionScores) -> list[Picture]:
+    """The images with the most mistakes, then some from the middle of the order."""
+    ranked = scores.worst
+    middle = len(ranked) // 2
+    chosen = [(item, "worst") for item in ranked[:GALLERY_EACH]]
+    chosen += [
+        (item, "typical")
+        for item in ranked[middle : middle + GALLERY_EACH]
+        if item not in ranked[:GALLERY_EACH]
+    ]
+    index = {int(image_id): number for number, image_id in enumerate(dataset.truth.image_ids)}
+    return [_picture(dataset, predictions, index[item.image_id], kind) for item, kind in chosen]
+
+
+def _picture(dataset: Dataset, predictions: PredictionTable, number: int, kind: str) -> Picture:
+    rows = dataset.truth.rows(number)
+    mine = (predictions.image_ids == dataset.truth.image_ids[number]) & (predictions.scores >= SHOWN_SCORE)
+    truth = BoxTarget(
+        torch.from_numpy(dataset.truth.boxes_xyxy[rows]), torch.from_numpy(dataset.truth.labels[rows])
+    )
+    found = Detections(
+        torch.from_numpy(predictions.boxes_xyxy[mine]),
+        torch.from_numpy(predictions.scores[mine]),
+        torch.from_numpy(predictions.labels[mine]),
+    )
+    return Picture(dataset.image(number), dataset.name(number), kind, truth, found)  # type: ignore[arg-type]

@@ -1,0 +1,82 @@
+"""The verb `fit`: from a data set to a trained, scored and reported model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.finish import finish_run
+from trivet.recipe.prepare import prepare_run, read_splits
+from trivet.recipe.progress import ProgressBars
+from trivet.recipe.run import Plan, train_run
+from trivet.recipe.run_folder import RunFolder, load_recipe, open_run_folder
+from trivet.train.loop import Listener
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves: the run folder and the scores on the validation split."""
+
+    folder: RunFolder
+    scores: DetectionScores
+
+
+def fit(
+    data: str | Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    recipe: str | Path | None = None,
+    start_from: str | Path | None = None,
+    out: str | Path = "runs",
+    name: str | None = None,
+    listeners: Sequence[Listener] | None = None,
+) -> FitResult:
+    """Train a model on a data set, score it and write its report.
+
+    Args:
+        data: The data set's folder or file; `None` takes the recipe's.
+        values: Recipe keys that are given, dotted: `{"train.minutes": 45}`. The others are chosen.
+        recipe: A recipe file to run again; `values` win over it.
+        start_from: A run folder or weights file to fine-tune.
+        out: Where the run folder is made.
+        name: What the run folder is called.
+        listeners: Told what happens; progress bars when not given.
+
+    Raises:
+        UsageError: If something given cannot be used.
+        TrainingError: If training cannot go on.
+    """
+    made, splits, folder = prepare_run(
+        data, values or {}, recipe=Path(recipe) if recipe else None, out=Path(out), name=name
+    )
+    weights = None if start_from is None else _weights_file(Path(start_from))
+    assert splits.val is not None, "a run is prepared with a validation split"
+    shown = [ProgressBars()] if listeners is None else listeners
+    train_run(Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown))
+    return FitResult(folder, finish_run(folder, splits))
+
+
+def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> FitResult:
+    """Go on with a run that was interrupted, exactly where its last checkpoint stands.
+
+    Args:
+        run: The run folder.
+        listeners: Told what happens; progress bars when not given.
+
+    Raises:
+        UsageError: If there is no run there, or its checkpoint or data set cannot be used.
+    """
+    folder = open_run_folder(run)
+    made, _ = load_recipe(folder)
+    splits = read_splits(made.data, seed=made.train.seed)
+    assert splits.val is not None, "a run is prepared with a validation split"
+    shown = [ProgressBars()] if listeners is None else listeners
+    train_run(
+        Plan(made, folder, splits.train, splits.val, resume=folder.checkpoint.is_file(), listeners=shown)
+    )
+    return FitResult(folder, finish_run(folder, splits))
+
+
+def _weights_file(path: Path) -> Path:
+    return RunFolder(path).best if path.is_dir() else path

@@ -1,0 +1,90 @@
+"""Before training: read the data, choose what was not given, make the run folder."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trivet.data.dataset import Splits
+from trivet.data.sources import read_dataset
+from trivet.errors import UsageError
+from trivet.recipe.choose import Draft, choose
+from trivet.recipe.fingerprint import fingerprint
+from trivet.recipe.machine import environment, look_at_machine
+from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
+from trivet.recipe.run_folder import RunFolder, new_run_folder, write_json
+
+ALTERNATIVES = (("train.epochs", "train.minutes"), ("model.name", "model.backbone"))
+"""Keys of which one excludes the other: what is given on the command line drops its alternative in a file."""
+
+
+def draft_run(data: str | Path | None, values: Mapping[str, Any], recipe: Path | None) -> Draft:
+    """Join what was given with a recipe file; what was given wins.
+
+    Raises:
+        UsageError: If no data set is given, or a key is unknown.
+    """
+    file_values, file_chosen = read_recipe(recipe) if recipe else ({}, {})
+    given = {key: value for key, value in values.items() if value is not None}
+    if data is not None:
+        given["data.path"] = str(Path(data).resolve())
+    for one, other in (*ALTERNATIVES, *((b, a) for a, b in ALTERNATIVES)):
+        if one in given:
+            file_values.pop(other, None)
+    chosen = {key: file_chosen.get(key, Chosen(by="recipe")) for key in file_values if key not in given}
+    draft = Draft({**file_values, **given}, chosen)
+    if not draft.has("data.path"):
+        raise UsageError("no data set was given", "trivet fit DATA")
+    return draft
+
+
+def read_splits(data: DataRecipe, *, seed: int) -> Splits:
+    """Read the data set of a recipe.
+
+    Raises:
+        UsageError: If it cannot be read or has no validation images and none can be held back.
+    """
+    splits = read_dataset(
+        data.path, format=data.format, on_bad=data.on_bad, val_share=data.val_share, seed=seed
+    )
+    if splits.val is None or not len(splits.val):
+        raise UsageError(
+            f"{data.path} has no validation images: {len(splits.train)} training images are too few to hold some back",
+            "add images, or give a validation split",
+        )
+    return splits
+
+
+def prepare_run(
+    data: str | Path | None,
+    values: Mapping[str, Any],
+    *,
+    recipe: Path | None = None,
+    out: Path = Path("runs"),
+    name: str | None = None,
+) -> tuple[Recipe, Splits, RunFolder]:
+    """Read the data, choose what was not given, and make the run folder.
+
+    Args:
+        data: The data set; `None` takes the recipe file's.
+        values: What was given, by dotted recipe key; these win over the recipe file.
+        recipe: A recipe file to start from.
+        out: Where run folders are made.
+        name: What the run folder is called; the data set's name when not given.
+
+    Raises:
+        UsageError: If the data set or a value cannot be used.
+    """
+    draft = draft_run(data, values, recipe)
+    section = {
+        key.removeprefix("data."): value for key, value in draft.values.items() if key.startswith("data.")
+    }
+    splits = read_splits(DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)))
+    choose(draft, fingerprint(splits.train.truth, splits.labels), look_at_machine())
+    made = draft.recipe()
+    folder = new_run_folder(out, name or Path(made.data.path).stem)
+    write_recipe(made, folder.recipe)
+    write_json(folder.labels, splits.labels.to_json())
+    write_json(folder.environment, environment() | {"command": shlex.join(sys.argv)})
+    return made, splits, folder

@@ -1,0 +1,83 @@
+"""Training as a person watches it: bars on a terminal, lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trivet.train.loop import Listener
+from trivet.train.state import TrainState
+
+
+class ProgressBars(Listener):
+    """Two bars (budget and epoch) with rate, time left, losses and the validation score.
+
+    Where standard error is not a terminal there is one line an epoch with a validation instead.
+
+    Args:
+        console: Where to print; standard error when not given.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr, highlight=False)
+        self.live = self.console.is_terminal
+        self.metric = ""
+        self.began = time.monotonic()
+        self.images_before = 0
+        self.steps_per_epoch = 1
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+            console=self.console,
+            disable=not self.live,
+            transient=True,
+        )
+
+    def started(self, state: TrainState, steps_per_epoch: int) -> None:
+        """Show the bars."""
+        self.began, self.images_before, self.steps_per_epoch = (
+            time.monotonic(),
+            state.position.images,
+            steps_per_epoch,
+        )
+        self.whole = self.bars.add_task("budget", total=100, shown="")
+        self.epoch = self.bars.add_task("epoch", total=steps_per_epoch, shown="")
+        self.bars.start()
+
+    def stepped(self, state: TrainState, losses: Mapping[str, float]) -> None:
+        """Move the bars."""
+        position = state.position
+        rate = (position.images - self.images_before) / max(time.monotonic() - self.began, 1e-9)
+        values = "  ".join(
+            f"{name} {losses[name]:.3f}" for name in ("loss", "class", "box") if name in losses
+        )
+        done = round(100 * state.budget.progress(position.step))
+        self.bars.update(self.whole, completed=done, shown=f"{rate:.1f} images/s  {self.metric}")
+        name = f"epoch {position.epoch + 1}"
+        self.bars.update(self.epoch, description=name, completed=position.step_in_epoch, shown=values)
+
+    def validating(self, state: TrainState) -> None:
+        """Say that the pause is validation."""
+        self.bars.update(self.epoch, description=f"validating after epoch {state.position.epoch}")
+
+    def epoch_ended(self, state: TrainState, row: Mapping[str, float | int | str]) -> None:
+        """Remember the validation score; off a terminal, print a line."""
+        if "val_map" not in row:
+            return
+        best = state.position.best_score or 0.0
+        self.metric = f"AP {float(row['val_map']):.3f}  best {best:.3f}"
+        share = float(row["progress"])
+        minutes = state.budget.seconds / 60
+        self.console.print(
+            f"epoch {row['epoch']:>4}  {share:4.0%}  {minutes:5.1f} min  loss {float(row.get('loss', float('nan'))):.3f}  "
+            f"val {float(row['val_loss']):.3f}  AP {float(row['val_map']):.3f}  AP50 {float(row['val_map50']):.3f}"
+        )
+
+    def ended(self, state: TrainState) -> None:  # noqa: ARG002
+        """Take the bars away."""
+        self.bars.stop()

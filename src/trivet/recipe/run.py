@@ -1,0 +1,135 @@
+"""Training as a recipe says, in this process or several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric, seed_everything
+
+from trivet.data.batching import TrainLoader, eval_loader, train_loader
+from trivet.data.dataset import Dataset
+from trivet.data.mix import Mix
+from trivet.errors import UsageError
+from trivet.models.build import build_model
+from trivet.models.model import Model
+from trivet.models.weights import load_weights, save_weights
+from trivet.recipe.machine import look_at_machine
+from trivet.recipe.recipe import Recipe
+from trivet.recipe.run_folder import RunFolder, build_task
+from trivet.recipe.validate import validate_detector
+from trivet.train.allocator import keep_freed_memory
+from trivet.train.loop import Job, Listener, Validation, train
+
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a training process needs; it travels to the processes of a distributed run."""
+
+    recipe: Recipe
+    folder: RunFolder
+    train: Dataset
+    val: Dataset
+    resume: bool = False
+    start_from: Path | None = None
+    listeners: Sequence[Listener] = ()
+
+
+def train_run(plan: Plan) -> None:
+    """Train in this process or several, as the recipe says; the results are in the run folder."""
+    machine = plan.recipe.machine
+    if machine.accelerator == "cpu":
+        keep_freed_memory()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    fabric = Fabric(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        strategy="ddp_spawn" if machine.devices > 1 else "auto",
+        precision=PRECISIONS[plan.recipe.train.precision],
+    )
+    fabric.launch(partial(_train_process, plan=plan))
+
+
+def _train_process(fabric: Fabric, plan: Plan) -> None:
+    recipe, labels = plan.recipe, plan.train.labels
+    if fabric.world_size > 1 and fabric.device.type == "cpu":
+        torch.set_num_threads(recipe.machine.threads or max(1, look_at_machine().cores // fabric.world_size))
+    seed_everything(recipe.train.seed, verbose=False)
+    model = model_of(recipe, classes=len(labels))
+    if plan.start_from is not None:
+        load_weights(model, plan.start_from, new_labels=labels)
+    task = build_task(model, recipe)
+    if fabric.is_global_zero:
+        plan.folder.model.write_text(model.spec.to_json())
+    val = eval_loader(
+        plan.val,
+        size_hw=recipe.model.size_hw,
+        batch=recipe.train.batch,
+        workers=recipe.data.workers,
+        fill_rgb=model.fill_rgb,
+    )
+
+    def validate(candidate: torch.nn.Module) -> Validation:
+        return validate_detector(candidate, task, val, plan.val.truth, labels)
+
+    def keep_best(candidate: torch.nn.Module) -> None:
+        save_weights(candidate, plan.folder.best, labels=labels)
+
+    job = Job(
+        task,
+        _train_batches(plan, model, fabric),
+        recipe.train,
+        fabric,
+        plan.folder.path,
+        validate,
+        keep_best,
+        plan.listeners,
+    )
+    train(model, job, resume=plan.resume)
+
+
+def model_of(recipe: Recipe, *, classes: int) -> Model:
+    """Build a recipe's model, with its pretrained weights."""
+    chosen = recipe.model
+    return build_model(
+        chosen.name,
+        backbone=chosen.backbone,
+        neck=chosen.neck,
+        head=chosen.head,
+        classes=classes,
+        pretrained=chosen.pretrained,
+        size_hw=chosen.size_hw,
+        **chosen.options,
+    )
+
+
+def _train_batches(plan: Plan, model: Model, fabric: Fabric) -> TrainLoader:
+    recipe = plan.recipe
+    mixed = recipe.augment.mosaic > 0 or recipe.augment.mixup > 0
+    if recipe.train.batch % fabric.world_size:
+        raise UsageError(
+            f"a batch of {recipe.train.batch} does not divide over {fabric.world_size} processes",
+            f"give --batch {recipe.train.batch // fabric.world_size * fabric.world_size or fabric.world_size}",
+        )
+    return train_loader(
+        plan.train,
+        size_hw=recipe.model.size_hw,
+        batch=recipe.train.batch // fabric.world_size,
+        augmentation=recipe.augment.strength,
+        orientation=recipe.augment.orientation,
+        mix=Mix(mosaic=recipe.augment.mosaic, mixup=recipe.augment.mixup) if mixed else None,
+        workers=recipe.data.workers,
+        seed=recipe.train.seed,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        fill_rgb=model.fill_rgb,
+    )

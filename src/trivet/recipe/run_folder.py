@@ -1,0 +1,170 @@
+"""The folder a run leaves: names of its files, and a trained model read back from it."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trivet.errors import UsageError
+from trivet.models.build import build_model
+from trivet.models.model import Model
+from trivet.models.spec import ModelSpec
+from trivet.models.weights import load_weights
+from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
+from trivet.structures import LabelMap
+from trivet.tasks.detection import DetectionTask
+from trivet.train.state import CHECKPOINT
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Everything that was chosen."""
+        return self.path / "recipe.toml"
+
+    @property
+    def labels(self) -> Path:
+        """The label map."""
+        return self.path / "labels.json"
+
+    @property
+    def model(self) -> Path:
+        """How the model is built."""
+        return self.path / "model.json"
+
+    @property
+    def history(self) -> Path:
+        """One line an epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The best weights."""
+        return self.path / "best.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What an exact resume needs."""
+        return self.path / CHECKPOINT
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions on the validation split, as COCO results."""
+        return self.path / "predictions.json"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of those predictions."""
+        return self.path / "scores.json"
+
+    @property
+    def findings(self) -> Path:
+        """Findings of the audit and of training."""
+        return self.path / "findings.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and hardware."""
+        return self.path / "environment.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; the file is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    part.replace(path)
+
+
+def new_run_folder(parent: Path, name: str) -> RunFolder:
+    """Make a new folder `<name>-<number>` under `parent`."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-") or "run"
+    number = 1
+    while True:
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return RunFolder(path)
+
+
+def open_run_folder(path: str | Path) -> RunFolder:
+    """Return the folder of an earlier run.
+
+    Raises:
+        UsageError: If there is no run there.
+    """
+    run = RunFolder(Path(path))
+    if not run.recipe.is_file():
+        raise UsageError(
+            f"{path} is not a run folder: it has no recipe.toml", "give the folder that `trivet fit` printed"
+        )
+    return run
+
+
+def build_task(model: Model, recipe: Recipe) -> DetectionTask:
+    """Build the task of a recipe's model."""
+    return DetectionTask(classes=model.spec.classes, anchors=model.anchor_spec, **recipe.task.options)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with all that is needed to use it."""
+
+    folder: RunFolder
+    recipe: Recipe
+    labels: LabelMap
+    model: Model
+    task: DetectionTask
+
+
+def load_recipe(run: RunFolder) -> tuple[Recipe, dict[str, Chosen]]:
+    """Read a run's recipe."""
+    values, chosen = read_recipe(run.recipe)
+    return make_recipe(values, chosen), chosen
+
+
+def read_labels(path: Path) -> LabelMap:
+    """Read a label map.
+
+    Raises:
+        UsageError: If the file is missing or damaged.
+    """
+    try:
+        return LabelMap.from_json(json.loads(path.read_text()))
+    except (OSError, json.JSONDecodeError) as fault:
+        raise UsageError(f"cannot read the label map {path}: {fault}") from fault
+
+
+def load_run(path: str | Path) -> Run:
+    """Load the best model of an earlier run.
+
+    Raises:
+        UsageError: If there is no run there, or one of its files is missing or damaged.
+    """
+    run = open_run_folder(path)
+    recipe, _ = load_recipe(run)
+    labels = read_labels(run.labels)
+    if not run.best.is_file():
+        raise UsageError(
+            f"{run.path} has no best.safetensors: it was never validated", "finish it with --resume"
+        )
+    try:
+        model = build_model(ModelSpec.from_json(run.model.read_text()))
+    except OSError as fault:
+        raise UsageError(f"cannot read {run.model}: {fault.strerror}") from fault
+    load_weights(model, run.best)
+    return Run(run, recipe, labels, model.eval(), build_task(model, recipe))
