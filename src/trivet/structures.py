@@ -8,6 +8,7 @@ and there is no background class; sizes are `(height, width)`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -239,9 +240,10 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
-class AnchorOutput:
+class AnchorOutput(NamedTuple):
     """The raw result of an anchor head, one entry a level, finest first.
+
+    A named tuple rather than a dataclass: distributed wrappers, compilers and exporters look into tuples.
 
     Args:
         class_logits: Per level `[b, anchors * classes, h, w]`, anchor-major (all classes of anchor 0 first).
@@ -250,12 +252,6 @@ class AnchorOutput:
 
     class_logits: tuple[Float[Tensor, "b _ _ _"], ...]
     box_deltas: tuple[Float[Tensor, "b _ _ _"], ...]
-
-    def __post_init__(self) -> None:
-        if len(self.class_logits) != len(self.box_deltas) or not self.class_logits:
-            raise UsageError(
-                f"an anchor head gives as many class as box maps, got {len(self.class_logits)} and {len(self.box_deltas)}"
-            )
 
 
 @dataclass(frozen=True)
