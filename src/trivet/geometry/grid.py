@@ -86,10 +86,10 @@ class AnchorGrid:
 
         Args:
             boxes_xyxy: Boxes in pixels of the input.
-            threshold: IoU in 0-1, both excluded.
+            threshold: IoU above 0; at 1 only the nearest cell of each level is returned.
         """
-        shapes_wh, reach = self.spec.shapes_wh(), (1 - threshold) / (2 * threshold)
-        reach_x, reach_y = (int(max(side) * reach + 0.5) for side in zip(*shapes_wh, strict=True))
+        reach = (1 - threshold) / (2 * threshold)
+        reach_x, reach_y = (int(max(side) * reach + 0.5) for side in zip(*self.spec.shapes_wh(), strict=True))
         device = boxes_xyxy.device
         height, width = torch.tensor(self.feature_hw, device=device).unbind(-1)  # (l)
         x1, y1, x2, y2 = boxes_xyxy.float().unbind(-1)
