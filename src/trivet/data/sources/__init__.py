@@ -9,7 +9,7 @@ import numpy as np
 
 from trivet.data.dataset import Dataset, Splits
 from trivet.data.problems import refuse
-from trivet.data.sources import coco, voc
+from trivet.data.sources import coco, csv_rows, voc, yolo
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading, to_dataset
 from trivet.data.splits import Groups, divide
@@ -33,7 +33,9 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "coco": Source(coco.NEEDS, coco.sees, coco.read),
+    "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),
+    "yolo": Source(yolo.NEEDS, yolo.sees, yolo.read),
 }
 
 

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from trivet.data.problems import Problem, problem
-from trivet.data.sources.folder import Folder, clean_name, split_of
-from trivet.data.sources.found import Found, Reading
+from trivet.data.sources.folder import Folder, split_of
+from trivet.data.sources.found import Found, Reading, positions
 from trivet.errors import DataError, UsageError
 from trivet.structures import LabelMap
 
@@ -158,8 +158,8 @@ def _found(
     category = np.fromiter((box.category_id for box in boxes), np.int64, len(boxes))
     where = np.fromiter((box.id for box in boxes), np.int64, len(boxes))
     listed = np.fromiter((image.id for image in content.images), np.int64, len(content.images))
-    labels, known = _positions(category, category_ids)
-    index, there = _positions(of_image, image_ids)
+    labels, known = positions(category, category_ids)
+    index, there = positions(of_image, image_ids)
     _report_rows(file, boxes, where, np.isin(of_image, listed), known, problems)
     xywh = np.array([box.bbox for box in boxes], np.float64).reshape(-1, 4)
     found = Found(
@@ -180,15 +180,6 @@ def _found(
     return found.keep_boxes(there & known)
 
 
-def _positions(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each value stands in `wanted`, and whether it does."""
-    if not len(wanted):
-        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
-    order = np.argsort(wanted, kind="stable")
-    place = np.minimum(np.searchsorted(wanted[order], values), len(wanted) - 1)
-    return order[place], wanted[order[place]] == values
-
-
 def _images(
     folder: Folder, split: str | None, file: str, images: list[_Image], problems: list[Problem]
 ) -> tuple[list[_Image], list[str]]:
@@ -196,22 +187,14 @@ def _images(
     kept, names, seen = [], [], set()
     near = posixpath.dirname(file)
     for image in images:
-        name = (
-            clean_name(posixpath.join(near, image.file_name))
-            if folder.check != "none"
-            else clean_name(image.file_name)
-        )
+        name = folder.image_named(image.file_name, near=near, split=split)
         if image.id in seen:
             problems.append(
                 problem("image-id-twice", file, f"id {image.id}, the second is {image.file_name}")
             )
         elif name is None:
-            problems.append(problem("image-path-outside", file, f"image {image.id}: {image.file_name!r}"))
-        elif (
-            folder.check != "none"
-            and (name := folder.image_named(image.file_name, near=near, split=split)) is None
-        ):
-            problems.append(problem("image-missing", file, f"image {image.id}: {image.file_name!r}"))
+            fault = folder.fault_of(image.file_name, near=near)
+            problems.append(problem(fault, file, f"image {image.id}: {image.file_name!r}"))
         else:
             seen.add(image.id)
             kept.append(image)

@@ -4,6 +4,7 @@ import os
 import posixpath
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,7 @@ class Folder:
         self.file = file
         self.check: Check = check
         self.image_root = root if images is None else images
+        self._known_places: dict[tuple[str, str | None], list[str]] = {}
 
     @classmethod
     def at(cls, path: Path, *, images: Path | None = None, check: Check = "headers") -> "Folder":
@@ -85,7 +87,7 @@ class Folder:
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        return _grouped(self.images, lambda name: posixpath.splitext(posixpath.basename(name))[0])
+        return _grouped(self.images, stem_of)
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """Return the files that end so (lower case, with the dot)."""
@@ -101,24 +103,59 @@ class Folder:
         return self.root / name
 
     def image_named(self, name: str, *, near: str, split: str | None = None) -> str | None:
-        """Find the image an annotation names: beside the annotation file, then in the usual places.
+        """Find the image an annotation names: beside the annotation file, in the usual places, then anywhere.
+
+        A path that leaves the folder is not followed, except an absolute one in the very file the user named.
 
         Args:
             name: The name as given, with or without folders.
             near: The folder of the annotation file, relative to `root`.
-            split: The split the annotation belongs to; a folder of that name is looked in.
+            split: The split the annotation belongs to; folders of that name are looked in.
 
         Returns:
-            Its path relative to `image_root`; `None` if there is no such file, or several elsewhere.
+            Its path relative to `image_root` (or absolute); `None` if there is no such file, or several.
         """
-        places = [near, "", *_IMAGE_FOLDERS, *(posixpath.join(near, place) for place in _IMAGE_FOLDERS)]
-        if split:
-            places += [posixpath.join(place, split) for place in ("", *_IMAGE_FOLDERS)]
-        for place in places:
+        name = name.strip().replace("\\", "/")
+        absolute = _is_absolute(name)
+        if absolute:
+            if self.file is not None and (self.check == "none" or Path(name).is_file()):
+                return name
+            name = posixpath.basename(name)
+        elif clean_name(name, near=near) is None:
+            return None
+        if self.check == "none":
+            return posixpath.normpath(name)
+        for place in self._places(near, split):
             candidate = posixpath.normpath(posixpath.join(place, name))
             if candidate in self.images:
                 return candidate
-        return _only(self._by_base.get(posixpath.basename(name), []), ending="/" + name)
+        matches = [
+            match
+            for match in self._by_base.get(posixpath.basename(name), [])
+            if f"/{match}".endswith(f"/{name}")
+        ]
+        return _only(matches) or _only([match for match in matches if split and split_of(match) == split])
+
+    def fault_of(self, name: str, *, near: str) -> str:
+        """Return which problem it is that `image_named` finds nothing: it is missing, or its path is outside."""
+        name = name.strip().replace("\\", "/")
+        outside = _is_absolute(name) or clean_name(name, near=near) is None
+        return "image-path-outside" if outside else "image-missing"
+
+    def _places(self, near: str, split: str | None) -> list[str]:
+        if (near, split) not in self._known_places:
+            places = [near, "", *_IMAGE_FOLDERS, *(posixpath.join(near, place) for place in _IMAGE_FOLDERS)]
+            if split:
+                places += [posixpath.join(place, split) for place in ("", *_IMAGE_FOLDERS)]
+            folders = {""}
+            for name in self.images:
+                folders.update(_parents(name))
+            self._known_places[near, split] = [place for place in dict.fromkeys(places) if place in folders]
+        return self._known_places[near, split]
+
+    def has_image_with_stem(self, stem: str) -> bool:
+        """Whether there is an image of this name without suffix."""
+        return stem in self._by_stem
 
     def image_with_stem(self, stem: str, *, near: str) -> str | None:
         """Find the image of this name without suffix: in `near`, then as the only one anywhere."""
@@ -143,23 +180,37 @@ def _listing(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _grouped(names: dict[str, None], key) -> dict[str, list[str]]:  # type: ignore[no-untyped-def]
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[key(name)].append(name)
     return groups
 
 
-def _only(matches: list[str], ending: str = "") -> str | None:
-    matches = [match for match in matches if ("/" + match).endswith(ending)]
+def _only(matches: list[str]) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
-def clean_name(name: str) -> str | None:
-    """Normalise a path written in an annotation file; `None` when it leaves the folder it is relative to."""
-    path = posixpath.normpath(name.strip().replace("\\", "/"))
-    outside = path.startswith(("/", "../")) or path == ".." or re.match(r"[A-Za-z]:", path) or "\0" in path
-    return None if outside else path
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or re.match(r"[A-Za-z]:/", name) is not None
+
+
+def clean_name(name: str, *, near: str = "") -> str | None:
+    """Normalise a path that stands in an annotation file in folder `near`; `None` when it leaves the data set."""
+    name = name.strip().replace("\\", "/")
+    path = posixpath.normpath(posixpath.join(near, name))
+    outside = _is_absolute(name) or path == ".." or path.startswith("../") or "\0" in path
+    return None if outside or path == "." else path
+
+
+def stem_of(name: str) -> str:
+    """Return a path's last part without its suffix."""
+    return posixpath.splitext(posixpath.basename(name))[0]
 
 
 def split_of(name: str) -> str | None:

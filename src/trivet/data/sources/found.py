@@ -84,6 +84,15 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
+def positions(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each value stands in `wanted`, and whether it does."""
+    if not len(wanted):
+        return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    order = np.argsort(wanted, kind="stable")
+    place = np.minimum(np.searchsorted(wanted[order], values), len(wanted) - 1)
+    return order[place], wanted[order[place]] == values
+
+
 def to_dataset(found: Found, folder: Folder, labels: LabelMap, *, check: Check) -> Dataset:
     """Check what was found, leave out what is faulty, and make it a `Dataset`."""
     problems = list(found.problems)

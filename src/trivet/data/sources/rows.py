@@ -29,6 +29,14 @@ class Rows:
         self._sizes.extend(size_hw)
         return len(self.names) - 1
 
+    def drop_image(self, image: int) -> None:
+        """Take back the image that was added last, which has no boxes yet."""
+        assert image == len(self.names) - 1, f"image {image} is not the last of {len(self.names)}"
+        self.names.pop()
+        self.files.pop()
+        self._ids.pop()
+        del self._sizes[-2:]
+
     def add_box(
         self, image: int, box_xyxy: Sequence[float], *, label: int, where: int, crowd: bool = False
     ) -> None:

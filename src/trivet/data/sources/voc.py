@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from trivet.data.sources.folder import Folder, clean_name, split_of
+from trivet.data.sources.folder import Folder, split_of, stem_of
 from trivet.data.sources.found import Found, Reading
 from trivet.data.sources.rows import Rows
 from trivet.errors import DataError
@@ -81,7 +81,7 @@ def _listed(folder: Folder, files: list[str]) -> dict[str | None, list[str]]:
         return listed
     if "train" in lists:
         lists.pop("trainval", None)
-    by_stem = {posixpath.splitext(posixpath.basename(file))[0]: file for file in files}
+    by_stem = {stem_of(file): file for file in files}
     for split, file in lists.items():
         lines = folder.path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
         stems = [
@@ -132,10 +132,10 @@ def _parsed(folder: Folder, file: str) -> ElementTree.Element:
 def _image_of(root: ElementTree.Element, folder: Folder, file: str) -> str | None:
     """Find the image: by the XML file's own name first, as `<filename>` is often left from elsewhere."""
     near, base = posixpath.split(file)
+    named = root.findtext("filename", "").strip()
     if folder.check == "none":
-        return clean_name(root.findtext("filename", base))
-    found = folder.image_with_stem(posixpath.splitext(base)[0], near=near)
-    named = clean_name(root.findtext("filename", ""))
+        return folder.image_named(named or base, near=near)
+    found = folder.image_with_stem(stem_of(file), near=near)
     return found or (folder.image_named(named, near=near) if named else None)
 
 
