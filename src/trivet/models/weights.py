@@ -1,33 +1,201 @@
-"""Weights on disk and from elsewhere, into a model."""
+"""Weights from elsewhere into a model: other names, other classes."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from trivet.models.layouts import from_effdet, from_lite_package
+from trivet.errors import UsageError
+from trivet.models.files import WeightsFile, plain_state, read_weights
+from trivet.models.layouts import from_effdet, from_lite_package, from_timm
 from trivet.models.model import Model
+from trivet.structures import LabelMap
+
+Labels = LabelMap | Sequence[str]
+
+_SHOWN = 3
 
 
-def load_weights(model: Model, source: Any) -> None:
-    """Load."""
-    state = (
-        torch.load(source, map_location="cpu", weights_only=True)
-        if isinstance(source, (str, Path))
-        else source
+@dataclass(frozen=True)
+class WeightsReport:
+    """What `load_weights` did.
+
+    Args:
+        layout: Whose names the source had: `trivet`, `effdet`, `timm` or `lite package`.
+        kept: Our names of the tensors taken over as they were.
+        mapped: Classes whose rows were copied because both sides know the name.
+        initialised: Our names of the tensors left, wholly or for the new classes, as the model started them.
+        new_classes: Classes that start anew; their numbers where names are not known.
+        dropped: Classes and tensors of the source that have no place in this model.
+    """
+
+    layout: str
+    kept: tuple[str, ...]
+    mapped: tuple[str, ...] = ()
+    initialised: tuple[str, ...] = ()
+    new_classes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return the report in words, one line a fact."""
+        lines = [f"kept {len(self.kept)} tensors ({self.layout} layout)"]
+        if self.mapped:
+            lines.append(f"copied by name: {_listed(self.mapped)}")
+        if self.new_classes:
+            lines.append(f"newly initialised classes: {_listed(self.new_classes)}")
+        elif self.initialised:
+            parts = sorted({name.split(".")[0] for name in self.initialised})
+            lines.append(f"newly initialised: {' and '.join(parts)} ({len(self.initialised)} tensors)")
+        if self.dropped:
+            lines.append(f"not used: {_listed(self.dropped)}")
+        return "\n".join(lines)
+
+
+def load_weights(
+    model: Model,
+    source: Mapping[str, Tensor] | str | Path,
+    *,
+    labels: Labels | None = None,
+    new_labels: Labels | None = None,
+) -> WeightsReport:
+    """Fill a model from a file or state dict laid out as ours, effdet's, timm's or the lite packages'.
+
+    A classification network fills the backbone; neck and head stay as they are. A detector of other classes
+    fills everything but the rows of its class prediction: the classes that both sides know by name are copied,
+    the others stay as the model started them.
+
+    Args:
+        model: The model; it changes only if everything fits.
+        source: A state dict, or a file as `read_weights` takes it.
+        labels: The source's classes in order; `None` = those written in the file, if it is one of ours.
+        new_labels: The model's classes in order.
+
+    Raises:
+        UsageError: If the file cannot be read safely, a tensor is missing, left over or of another shape, or
+            labels are not as many as classes.
+    """
+    if isinstance(source, (str, Path)):
+        file, origin = read_weights(source), str(source)
+    else:
+        file, origin = WeightsFile(plain_state(source, source="the state dict")), "the state dict"
+    layout, names = _names(model, file.tensors)
+    given = {names[key]: tensor for key, tensor in file.tensors.items() if key in names}
+    old = _class_names(labels if labels is not None else file.labels)
+    rows = _map_class_rows(model, given, old=old, new=_class_names(new_labels))
+    given |= rows.tensors
+    own = model.state_dict()
+    only_backbone = layout in ("timm", "lite package")
+    _check(
+        origin, given, {name: own[name] for name in own if name.startswith("backbone.") or not only_backbone}
     )
-    if "_conv_stem.weight" in state:
-        body = model.backbone.body
-        blocks = [f"blocks.{s}.{b}" for s, stage in enumerate(body.blocks) for b in range(len(stage))]
-        names = from_lite_package(state, blocks=blocks)
-        state = {"backbone.body." + names[k]: v for k, v in state.items()}
-        own = model.state_dict()
-        state = {k: v for k, v in state.items() if k in own}
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert not [k for k in missing if k.startswith("backbone")], missing
-        return
-    if any(k.startswith("class_net") for k in state):
-        names = from_effdet(state, min_level=3)
-        state = {names[k]: v for k, v in state.items()}
-    model.load_state_dict(state)
+    model.load_state_dict(given, strict=False)
+    return WeightsReport(
+        layout,
+        kept=tuple(name for name in given if name not in rows.tensors),
+        mapped=rows.mapped,
+        initialised=tuple(
+            name for name in own if name not in given or (name in rows.tensors and rows.started)
+        ),
+        new_classes=rows.started,
+        dropped=(*rows.dropped, *(key for key in file.tensors if key not in names)),
+    )
+
+
+def _names(model: Model, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
+    """Return whose layout the tensors have, and their names -> ours."""
+    if any(key.startswith(("neck.", "head.")) for key in tensors):
+        return "trivet", {key: key for key in tensors}
+    if any(key.startswith(("fpn.", "class_net.", "box_net.")) for key in tensors):
+        return "effdet", from_effdet(tensors, min_level=model.neck.features[0].level)
+    prefix = "backbone.body."
+    wanted = [key.removeprefix(prefix) for key in model.state_dict() if key.startswith(prefix)]
+    if "_conv_stem.weight" not in tensors:
+        return "timm", from_timm(tensors, wanted=wanted)
+    blocks = list(dict.fromkeys(".".join(key.split(".")[:3]) for key in wanted if key.startswith("blocks.")))
+    timm_names = from_lite_package(tensors, blocks=blocks)
+    ours = from_timm(timm_names.values(), wanted=wanted)
+    return "lite package", {key: ours[name] for key, name in timm_names.items() if name in ours}
+
+
+@dataclass(frozen=True)
+class _ClassRows:
+    """The tensors whose rows belong to classes, made for the model's own classes."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    mapped: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def _map_class_rows(
+    model: Model, given: Mapping[str, Tensor], *, old: tuple[str, ...], new: tuple[str, ...]
+) -> _ClassRows:
+    """Copy rows from class to class by name; nothing to do where the classes are the same."""
+    classes = model.spec.classes
+    repeats = {f"head.{name}": count for name, count in getattr(model.head, "class_rows", {}).items()}
+    repeats = {name: count for name, count in repeats.items() if name in given}
+    had = {given[name].shape[0] // count for name, count in repeats.items()}
+    if new and len(new) != classes:
+        raise UsageError(f"new_labels are the model's {classes} classes, got {len(new)} names")
+    if not had:
+        return _ClassRows()
+    old_classes = had.pop()
+    if old and len(old) != old_classes:
+        raise UsageError(f"labels are the {old_classes} classes of the weights, got {len(old)} names")
+    if (old == new) if old and new else old_classes == classes:
+        return _ClassRows()
+    pairs = [(old.index(name), position) for position, name in enumerate(new) if name in old] if old else []
+    own = model.state_dict()
+    copied = {new[position] for _, position in pairs}
+    return _ClassRows(
+        {
+            name: _copy_rows(own[name], given[name], repeats=count, pairs=pairs)
+            for name, count in repeats.items()
+        },
+        mapped=tuple(name for name in new if name in copied),
+        started=tuple(name for name in new or map(str, range(classes)) if name not in copied),
+        dropped=tuple(name for name in old if name not in copied),
+    )
+
+
+def _copy_rows(own: Tensor, given: Tensor, *, repeats: int, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Return our tensor with some classes' rows from theirs; rows are anchor-major, `[repeats * classes, ...]`."""
+    if own.shape[1:] != given.shape[1:] or given.shape[0] % repeats:
+        return given  # the shape check names it
+    result = own.clone().unflatten(0, (repeats, -1))
+    if pairs:
+        there, here = (torch.tensor(side) for side in zip(*pairs, strict=True))
+        result[:, here] = given.unflatten(0, (repeats, -1))[:, there].to(result)
+    return result.flatten(0, 1)
+
+
+def _check(origin: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise unless the tensors are those wanted; a batch norm's count of batches may be absent."""
+    missing = [key for key in wanted if key not in given and not key.endswith(".num_batches_tracked")]
+    left_over = [key for key in given if key not in wanted]
+    misshaped = [
+        f"{key} is {tuple(given[key].shape)}, wanted {tuple(wanted[key].shape)}"
+        for key in given
+        if key in wanted and given[key].shape != wanted[key].shape
+    ]
+    faults = [
+        f"{kind} {len(items)}: {_listed(items)}"
+        for kind, items in (("missing", missing), ("left over", left_over), ("of another shape", misshaped))
+        if items
+    ]
+    if faults:
+        raise UsageError(
+            f"{origin} does not fit this model; tensors {'; '.join(faults)}",
+            "build the model the weights were made for: the same backbone, neck, channels and anchors",
+        )
+
+
+def _class_names(labels: Labels | None) -> tuple[str, ...]:
+    return labels.names if isinstance(labels, LabelMap) else tuple(labels or ())
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

@@ -61,11 +61,16 @@ class AnchorHead(nn.Module):
         prior: Every class's probability at the start, in 0-1 (RetinaNet, section 4.1).
         style: How the convolutions are built.
 
+    Attributes:
+        anchor_spec: The anchors that the output is relative to.
+        class_rows: Parameters with a block of rows a class -> how often the block repeats (once an anchor).
+
     Raises:
         UsageError: If `classes`, `tower_layers` or `prior` is out of range, or the levels differ in channels.
     """
 
     anchor_spec: AnchorSpec
+    class_rows: dict[str, int]
 
     def __init__(
         self,
@@ -102,6 +107,8 @@ class AnchorHead(nn.Module):
         bias = self.class_tower.predict.convolutions[-1].bias
         assert bias is not None, "a tower's prediction has a bias"
         nn.init.constant_(bias, -math.log((1 - prior) / prior))
+        last = "pointwise" if style.separable else "full"
+        self.class_rows = {f"class_tower.predict.{last}.{kind}": per_cell for kind in ("weight", "bias")}
 
     def forward(self, maps: Sequence[Float[Tensor, "b c _ _"]]) -> AnchorOutput:
         """Return the raw output of every level, finest first."""
