@@ -158,8 +158,8 @@ def scores_of(classes: int, *, without_truth: Sequence[int] = ()) -> DetectionSc
         errors=(
             ErrorShare("missed", 41, 0.052),
             ErrorShare("background", 77, 0.031),
-            ErrorShare("place", 33, 0.017),
-            ErrorShare("class", 9, 0.006),
+            ErrorShare("poor place", 33, 0.017),
+            ErrorShare("wrong class", 9, 0.006),
             ErrorShare("double", 4, 0.001),
             ErrorShare("both", 0, 0.0),
         ),

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from trivet.evaluate.scores import ErrorShare, PrCurves
 from trivet.report.naming import plain_label
 from trivet.report.palette import ACCENT, GRID, INK, series_colour
-from trivet.report.svg import draw_svg
+from trivet.report.svg import draw_svg, put_legend
 
 MOST_NAMED = 7  # curves told apart by colour
 MOST_CELLS = 14  # classes a confusion matrix shows one by one
@@ -35,10 +35,7 @@ def pr_chart(curves: PrCurves, names: Sequence[str], *, key: str = "pr") -> str:
             mean = curves.precision[known].mean(axis=0)
             axes.plot(curves.recall, mean, color=INK, linewidth=2.4, label="mean")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        if len(known):
-            axes.legend(
-                loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, columnspacing=1.2, handlelength=1.2
-            )
+        put_legend(axes)
 
     told = ", ".join(f"{names[i]} {area[i]:.2f}" for i in named)
     return draw_svg(
@@ -46,7 +43,7 @@ def pr_chart(curves: PrCurves, names: Sequence[str], *, key: str = "pr") -> str:
         key=key,
         title="Precision against recall at IoU 0.5",
         description=f"Area under the curve of {'each class' if len(named) == len(known) else 'the weakest classes'}: {told or 'none'}.",
-        size=(440, 300),
+        size=(400, 300),
     )
 
 
@@ -62,8 +59,9 @@ def confusion_chart(
     """
     counts, labels = _most_confused(confusion, [plain_label(name, 12) for name in names])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = len(labels)
-    wide = max(300, 90 + 26 * side)
+    side, longest = len(labels), max(len(label) for label in labels)
+    cell = 24 if side > 6 else 52  # px, with room around for the names
+    wide = max(280, 40 + 6 * longest + cell * side)
 
     def paint(axes: Axes) -> None:
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -77,19 +75,19 @@ def confusion_chart(
                 _count(int(counts[row, column])),
                 ha="center",
                 va="center",
-                fontsize=11 if side <= 6 else 8,
+                fontsize=11 if side <= 6 else 8.5,
                 color="#ffffff" if share > 0.72 else INK,
             )
         middles = np.arange(side) + 0.5
         axes.set(xlim=(0, side), ylim=(side, 0), xlabel="predicted", ylabel="truth", aspect="equal")
-        axes.set_xticks(middles, [*labels[:-1], "missed"], rotation=90 if side > 4 else 0)
-        axes.set_yticks(middles, [*labels[:-1], "false"])
+        axes.set_xticks(middles, labels, rotation=90 if 7 * longest > cell else 0)
+        axes.set_yticks(middles, labels)
         axes.tick_params(length=0)
         axes.grid(visible=False)
 
     right = int(np.trace(confusion[:-1, :-1]))
     told = f"{right} right, {int(confusion[:-1, -1].sum())} missed, {int(confusion[-1].sum())} false predictions."
-    return draw_svg(paint, key=key, title="Confusion matrix", description=told, size=(wide, wide - 20))
+    return draw_svg(paint, key=key, title="Confusion matrix", description=told, size=(wide, wide))
 
 
 def error_chart(errors: Sequence[ErrorShare], *, key: str = "errors") -> str:
@@ -114,12 +112,15 @@ def count_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str], *, ke
     shown, rest = (
         (order, order[:0]) if len(order) <= MOST_BARS else (order[: MOST_BARS - 1], order[MOST_BARS - 1 :])
     )
-    labels = [plain_label(names[i]) for i in shown] + ([f"{len(rest)} more classes"] if len(rest) else [])
-    values = [*(float(totals[i]) for i in shown), *([float(totals[rest].sum())] if len(rest) else [])]
+    values, told = [float(totals[i]) for i in shown], [f"{totals[i]:,.0f}" for i in shown]
+    labels = [plain_label(names[i]) for i in shown]
+    if len(rest):  # no bar: it would dwarf the others
+        labels, values = [*labels, f"{len(rest)} more"], [*values, 0.0]
+        told.append(f"{totals[rest].sum():,.0f} together")
     return _bars(
         labels,
         values,
-        [f"{value:,.0f}" for value in values],
+        told,
         key=key,
         title="Objects of each class",
         description=f"{int(np.sum(totals)):,} objects in {len(names)} classes.",
@@ -135,12 +136,12 @@ def size_chart(sides_px: Float[np.ndarray, " n"], *, key: str = "sizes") -> str:
         if len(sides):
             low, high = np.log2(max(sides.min(), 1.0)), np.log2(max(sides.max(), 2.0))
             edges = 2 ** np.linspace(np.floor(low), np.ceil(max(high, low + 1)), 25)
-            axes.hist(np.maximum(sides, edges[0]), bins=edges, color=ACCENT, rwidth=0.92)
+            axes.hist(np.maximum(sides, edges[0]), bins=edges.tolist(), color=ACCENT, rwidth=0.92)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set(xlabel="side of the box, px", ylabel="boxes")
 
-    return draw_svg(paint, key=key, title="Box sizes", description=f"{middle.capitalize()}.", size=(440, 240))
+    return draw_svg(paint, key=key, title="Box sizes", description=f"{middle.capitalize()}.", size=(400, 240))
 
 
 def _bars(
@@ -159,7 +160,7 @@ def _bars(
         bars = axes.barh(places, np.nan_to_num(np.asarray(values, dtype=float)), color=ACCENT, height=0.66)
         axes.bar_label(bars, told, padding=4, fontsize=10.5)
         axes.set_yticks(places, list(labels))
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(labels) - 0.4, 1.6), -0.6)
         axes.margins(x=0.16)
         axes.set_xlim(left=0)
         axes.tick_params(length=0, labelbottom=False)
@@ -167,7 +168,7 @@ def _bars(
         axes.grid(visible=False)
 
     return draw_svg(
-        paint, key=key, title=title, description=description, size=(440, 40 + 24 * max(len(labels), 2))
+        paint, key=key, title=title, description=description, size=(400, 40 + 24 * max(len(labels), 2))
     )
 
 

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from trivet.report.naming import plain_label
 from trivet.report.palette import ACCENT, series_colour
-from trivet.report.svg import draw_svg
+from trivet.report.svg import draw_svg, put_legend
 
 History = Sequence[Mapping[str, float]]
 NOT_LOSSES = ("step", "epoch", "lr")
@@ -24,10 +26,9 @@ def loss_chart(history: History, *, key: str = "loss") -> str:
         for i, (name, points) in enumerate(curves.items()):
             wide = 2.4 if name == "loss" else 1.4
             _curve(axes, points, label=_spoken(name), color=series_colour(i), linewidth=wide)
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel("loss")
+        _loss_axis(axes, [value for points in curves.values() for _, value in points])
         _epoch_axis(axes, history)
-        _legend(axes, len(curves))
+        put_legend(axes)
 
     return draw_svg(paint, key=key, title="Losses in training", description=f"Last values: {last or 'none'}.")
 
@@ -45,7 +46,7 @@ def metric_chart(history: History, *, key: str = "metric") -> str:
         axes.set_ylim(0, 1)
         axes.set_ylabel("validation score")
         _epoch_axis(axes, history)
-        _legend(axes, len(curves))
+        put_legend(axes)
 
     told = "Not measured." if best is None else f"Best {best[1]:.3f}, in epoch {best[0]:g}."
     return draw_svg(paint, key=key, title="Scores on the validation split", description=told)
@@ -65,7 +66,7 @@ def rate_chart(history: History, *, key: str = "rate") -> str:
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
 
     top = max((rate for _, rate in points), default=0.0)
-    return draw_svg(paint, key=key, title="Learning rate", description=f"Highest {top:.3g}.", size=(440, 200))
+    return draw_svg(paint, key=key, title="Learning rate", description=f"Highest {top:.3g}.", size=(400, 200))
 
 
 def _loss_names(history: History) -> list[str]:
@@ -97,10 +98,19 @@ def _by_epoch(history: History) -> bool:
     return len({row["epoch"] for row in history if "epoch" in row}) > 1
 
 
-def _curve(axes: Axes, points: list[tuple[float, float]], **style: object) -> None:
+def _curve(axes: Axes, points: list[tuple[float, float]], **style: Any) -> None:
     """Draw a line, with markers where it has so few points that a line alone would not be seen."""
     if points:
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) <= 12 else "", **style)
+
+
+def _loss_axis(axes: Axes, values: list[float]) -> None:
+    """Let the losses start at 0, or be logarithmic where their first values would flatten the rest."""
+    axes.set_ylabel("loss")
+    if values and min(values) > 0 and max(values) > 20 * median(values):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=min(0.0, *values, 0.0))
 
 
 def _epoch_axis(axes: Axes, history: History) -> None:
@@ -108,14 +118,6 @@ def _epoch_axis(axes: Axes, history: History) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if not axes.lines:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", transform=axes.transAxes)
-
-
-def _legend(axes: Axes, curves: int) -> None:
-    """Put the legend above the data, where it covers nothing."""
-    if curves:
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, columnspacing=1.2, handlelength=1.4
-        )
 
 
 def _spoken(name: str) -> str:

@@ -1,17 +1,20 @@
 """Boxes and labels drawn onto an image, legible at any size."""
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int64, Integer, UInt8
+import torch
+from jaxtyping import Bool, Float, Integer, UInt8
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from trivet.errors import UsageError
+from trivet.geometry.boxes import clip, pairwise_iou, reach_into
 from trivet.report.chips import Chip, place_chips
 from trivet.report.naming import plain_label, short_codes
 from trivet.report.palette import class_colour, rgb, text_colour
@@ -46,29 +49,39 @@ def draw_detections(
     Raises:
         UsageError: If lengths differ, the image is not uint8 RGB, or a label has no name.
     """
-    boxes, kinds = _checked(image, boxes_xyxy, labels, names)
-    marks = None if scores is None else np.asarray(scores, dtype=np.float64)
-    if marks is not None and len(marks) != len(boxes):
-        raise UsageError(f"drawing needs one score a box, got {len(marks)} scores and {len(boxes)} boxes")
-    true_boxes, true_kinds = np.zeros((0, 4)), np.zeros(0, np.int64)
+    found = _checked(image, boxes_xyxy, labels, names)
+    there = BoxTarget(found.boxes_xyxy[:0], found.labels[:0])
     if truth is not None:
-        true_boxes, true_kinds = _checked(image, truth.boxes_xyxy, truth.labels, names)
-    order = np.arange(len(boxes)) if marks is None else np.argsort(-marks, kind="stable")
-    boxes, kinds, marks = boxes[order], kinds[order], None if marks is None else marks[order]
+        there = _checked(image, truth.boxes_xyxy, truth.labels, names)
+    marks = torch.zeros(len(found.labels)) if scores is None else torch.as_tensor(scores)
+    if len(marks) != len(found.labels):
+        raise UsageError(
+            f"drawing needs one score a box, got {len(marks)} scores and {len(found.labels)} boxes"
+        )
+    order = marks.argsort(descending=True, stable=True)
+    found, marks = BoxTarget(found.boxes_xyxy[order], found.labels[order]), marks[order]
+    missed = ~found_truth(there, found)
 
     canvas = Image.fromarray(image)
     pen = _Pen(canvas)
-    for box, kind in reversed([*zip(boxes, kinds, strict=True)]):  # the best on top
-        pen.solid(box, class_colour(int(kind)))
-    for box, kind in zip(true_boxes, true_kinds, strict=True):
-        pen.dashed(box, class_colour(int(kind)))
-
-    missed = ~_found(true_boxes, true_kinds, boxes, kinds)
-    every_kind = np.concatenate([kinds, true_kinds[missed]])
-    figures = ["" if marks is None else f" {mark:.2f}" for mark in (kinds if marks is None else marks)]
-    wordings = _wordings(every_kind, [*figures, *[""] * int(missed.sum())], names)
-    pen.label(np.concatenate([boxes, true_boxes[missed]]), every_kind, wordings)
+    for box, label in reversed([*zip(found.boxes_xyxy, found.labels, strict=True)]):  # the best on top
+        pen.solid(box, class_colour(int(label)))
+    for box, label in zip(there.boxes_xyxy, there.labels, strict=True):
+        pen.dashed(box, class_colour(int(label)))
+    labelled = torch.cat([found.labels, there.labels[missed]])
+    figures = ["" if scores is None else f" {mark:.2f}" for mark in marks] + [""] * int(missed.sum())
+    pen.label(
+        torch.cat([found.boxes_xyxy, there.boxes_xyxy[missed]]),
+        labelled.tolist(),
+        _wordings(labelled.tolist(), figures, names),
+    )
     return np.asarray(canvas)
+
+
+def found_truth(truth: BoxTarget, found: BoxTarget) -> Bool[Tensor, " t"]:
+    """Say which objects a prediction of their class covers with an IoU of at least 0.5."""
+    same = truth.labels[:, None] == found.labels[None]
+    return (same & (pairwise_iou(truth.boxes_xyxy, found.boxes_xyxy) >= FOUND_IOU)).any(dim=1)
 
 
 class _Pen:
@@ -81,7 +94,7 @@ class _Pen:
         self.font = _font(max(10, round(scale / 36)))
         self.draw = ImageDraw.Draw(canvas, "RGBA")
 
-    def solid(self, box_xyxy: Float[np.ndarray, " 4"], colour: str) -> None:
+    def solid(self, box_xyxy: Float[Tensor, " 4"], colour: str) -> None:
         """Outline a box, with a soft shadow that keeps it visible on its own colour."""
         if corners := self._inside(box_xyxy):
             left, top, right, bottom = corners
@@ -90,7 +103,7 @@ class _Pen:
             )
             self.draw.rectangle(corners, outline=rgb(colour), width=self.width)
 
-    def dashed(self, box_xyxy: Float[np.ndarray, " 4"], colour: str) -> None:
+    def dashed(self, box_xyxy: Float[Tensor, " 4"], colour: str) -> None:
         """Outline a box with dashes on a dark line."""
         if not (corners := self._inside(box_xyxy)):
             return
@@ -109,17 +122,16 @@ class _Pen:
 
     def label(
         self,
-        boxes_xyxy: Float[np.ndarray, "n 4"],
-        labels: Int64[np.ndarray, " n"],
+        boxes_xyxy: Float[Tensor, "n 4"],
+        labels: Sequence[int],
         wordings: Sequence[Sequence[str]],
     ) -> None:
         """Put a chip with the class's name at each visible box."""
         seen = [row for row, box in enumerate(boxes_xyxy) if self._inside(box)]
-        height, width = self.size_hw
-        boxes = np.clip(boxes_xyxy[seen], 0, [width, height, width, height])
+        boxes = clip(boxes_xyxy[seen], self.size_hw)
         texts = [[wording[row] for row in seen] for wording in wordings]
         for chip in place_chips(boxes, texts, self._measure, size_hw=self.size_hw):
-            self._chip(chip, class_colour(int(labels[seen[chip.row]])))
+            self._chip(chip, class_colour(labels[seen[chip.row]]))
 
     def _chip(self, chip: Chip, colour: str) -> None:
         left, top, right, bottom = chip.box_xyxy
@@ -132,52 +144,34 @@ class _Pen:
     def _measure(self, text: str) -> tuple[int, int]:
         return round(self.font.getlength(text) + 0.6 * self.font.size), round(1.3 * self.font.size)
 
-    def _inside(self, box_xyxy: Float[np.ndarray, " 4"]) -> tuple[int, int, int, int] | None:
+    def _inside(self, box_xyxy: Float[Tensor, " 4"]) -> tuple[int, int, int, int] | None:
         """Return the corner pixels of a box's visible part, or `None`."""
-        height, width = self.size_hw
-        if not np.isfinite(box_xyxy).all():
+        if not (box_xyxy.isfinite().all() and reach_into(box_xyxy, self.size_hw)):
             return None
-        left, top, right, bottom = np.clip(box_xyxy, 0, [width, height, width, height])
-        if right <= left or bottom <= top:
-            return None
-        left, top = min(int(left), width - 1), min(int(top), height - 1)
-        return left, top, max(int(np.ceil(right)) - 1, left), max(int(np.ceil(bottom)) - 1, top)
+        left, top, right, bottom = clip(box_xyxy, self.size_hw).tolist()
+        x, y = int(left), int(top)
+        return x, y, max(math.ceil(right) - 1, x), max(math.ceil(bottom) - 1, y)
 
 
 def _checked(
     image: np.ndarray, boxes_xyxy: np.ndarray | Tensor, labels: np.ndarray | Tensor, names: Sequence[str]
-) -> tuple[Float[np.ndarray, "n 4"], Int64[np.ndarray, " n"]]:
-    boxes, kinds = np.asarray(boxes_xyxy, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+) -> BoxTarget:
+    boxes = torch.as_tensor(boxes_xyxy).detach().cpu().float()
+    kinds = torch.as_tensor(labels).cpu().long()
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UsageError(f"drawing needs a uint8 image [h, w, 3], got {image.dtype} {image.shape}")
     if boxes.shape != (len(kinds), 4):
-        raise UsageError(f"drawing needs boxes [n, 4] and labels [n], got {boxes.shape} and {kinds.shape}")
-    if len(kinds) and not 0 <= kinds.min() <= kinds.max() < len(names):
+        raise UsageError(
+            f"drawing needs boxes [n, 4] and labels [n], got {tuple(boxes.shape)} and {tuple(kinds.shape)}"
+        )
+    if len(kinds) and not 0 <= int(kinds.min()) <= int(kinds.max()) < len(names):
         raise UsageError(
             f"drawing needs a name for each label, got labels from {kinds.min()} to {kinds.max()} and {len(names)} names"
         )
-    return boxes, kinds
+    return BoxTarget(boxes, kinds)
 
 
-def _found(
-    true_boxes: Float[np.ndarray, "t 4"],
-    true_labels: Int64[np.ndarray, " t"],
-    boxes: Float[np.ndarray, "n 4"],
-    labels: Int64[np.ndarray, " n"],
-) -> np.ndarray:
-    """Return bool `[t]`: whether a prediction of the truth's class covers it."""
-    low = np.maximum(true_boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(true_boxes[:, None, 2:], boxes[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (true_boxes, boxes)]
-    union = areas[0][:, None] + areas[1][None] - common
-    same = true_labels[:, None] == labels[None]
-    return (same & (common >= FOUND_IOU * union)).any(axis=1)
-
-
-def _wordings(
-    labels: Int64[np.ndarray, " n"], figures: Sequence[str], names: Sequence[str]
-) -> list[list[str]]:
+def _wordings(labels: Sequence[int], figures: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     """Return each box's label three times: name and score, name, code."""
     shown = [_drawable(name, label) for label, name in enumerate(names)]
     codes = short_codes(shown)

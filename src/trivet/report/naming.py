@@ -4,9 +4,15 @@ from collections.abc import Sequence
 
 
 def plain_label(text: str, most: int = 18) -> str:
-    """Return `text` on one line, without control characters, cut to `most` characters with an ellipsis."""
+    """Return `text` on one line, without control characters, its middle left out beyond `most` characters.
+
+    Example:
+        >>> plain_label("traffic light, red, left", most=16)
+        'traffic l…, left'
+    """
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    tail = (most - 1) * 2 // 5  # names that begin alike often end differently
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def short_codes(names: Sequence[str]) -> tuple[str, ...]:

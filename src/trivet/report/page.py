@@ -147,7 +147,7 @@ def _write(path: Path, title: str, kind: str, sentence: str, sections: Mapping[s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"figure": _figure, "percent": _percent}
+    pages.filters |= {"figure": _figure, "percent": _percent, "sentence": _sentence}
     text = pages.get_template("page.html.jinja").render(
         title=title,
         kind=kind,
@@ -163,9 +163,14 @@ def _write(path: Path, title: str, kind: str, sentence: str, sections: Mapping[s
 
 def _figure(value: float, digits: int = 3) -> str:
     """Return a figure with fixed digits, a dash where there is none."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    return f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}"
 
 
 def _percent(value: float) -> str:
     """Return a share (0-1) as a CSS length; none where there is no figure."""
     return f"{100 * min(max(value, 0), 1):.1f}%" if math.isfinite(value) else "0%"
+
+
+def _sentence(text: str, end: str = ".") -> str:
+    """Return words with a capital first letter and a full stop."""
+    return text[:1].upper() + text[1:] + end

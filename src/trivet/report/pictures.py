@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from trivet.report.contents import Picture
-from trivet.report.draw import draw_detections
+from trivet.report.draw import draw_detections, found_truth
+from trivet.structures import BoxTarget
 
 LONGEST_PX = 640
 QUALITIES = (84, 70, 55, 40)
@@ -28,23 +29,29 @@ class DrawnPicture:
     height: int
     truths: int
     predictions: int
+    missed: int
 
 
 def drawn(picture: Picture, names: Sequence[str], *, most_bytes: int) -> DrawnPicture:
-    """Draw one picture twice, with its truth and with its predictions, in at most `most_bytes` of page."""
+    """Draw one picture twice, with truth and with predictions and what they miss, in `most_bytes` of page."""
     image, scale = _shrunk(picture.image)
-    found = picture.prediction
-    truth = draw_detections(image, picture.truth.boxes_xyxy * scale, picture.truth.labels, names)
-    prediction = draw_detections(image, found.boxes_xyxy * scale, found.labels, names, scores=found.scores)
+    truth, found = picture.truth, picture.prediction
+    seen = found_truth(truth, BoxTarget(found.boxes_xyxy, found.labels))
+    missed = BoxTarget(truth.boxes_xyxy[~seen] * scale, truth.labels[~seen])
+    left = draw_detections(image, truth.boxes_xyxy * scale, truth.labels, names)
+    right = draw_detections(
+        image, found.boxes_xyxy * scale, found.labels, names, scores=found.scores, truth=missed
+    )
     return DrawnPicture(
         caption=picture.caption,
         kind=picture.kind,
-        truth_uri=data_uri(truth, most_bytes=most_bytes // 2),
-        prediction_uri=data_uri(prediction, most_bytes=most_bytes // 2),
+        truth_uri=data_uri(left, most_bytes=most_bytes // 2),
+        prediction_uri=data_uri(right, most_bytes=most_bytes // 2),
         width=image.shape[1],
         height=image.shape[0],
-        truths=len(picture.truth.labels),
+        truths=len(truth.labels),
         predictions=len(found),
+        missed=len(missed.labels),
     )
 
 

@@ -4,35 +4,18 @@ import math
 from collections.abc import Sequence
 
 from trivet.doctor.finding import SEVERITIES, Finding
+from trivet.evaluate.mistakes import ERRORS
 from trivet.evaluate.scores import ClassScore, DetectionScores, ErrorShare
 from trivet.report.naming import plain_label
 
-# Kind of mistake -> what it means, what to try.
+# Kind of mistake -> what to try about it.
 ADVICE = {
-    "wrong class": (
-        "Found in the right place but named wrongly.",
-        "Look at the confusion matrix: more examples of the classes it mixes up, or joining them, helps most.",
-    ),
-    "wrong place": (
-        "Named rightly, but the box fits too loosely (IoU 0.1 to 0.5).",
-        "Check that the truth is drawn tightly and alike everywhere; a larger image size helps with small objects.",
-    ),
-    "both": (
-        "Named wrongly and placed loosely at once.",
-        "Usually goes away with the two mistakes it is made of.",
-    ),
-    "double": (
-        "The same object reported twice.",
-        "Lower the IoU of non-maximum suppression, or use soft suppression.",
-    ),
-    "background": (
-        "Something reported where the truth has nothing.",
-        "Look at the worst images: often these are real objects that were never labelled. Else add images without objects.",
-    ),
-    "missed": (
-        "Objects that no prediction comes near.",
-        "Small or rare objects: train on larger images, for longer, or with more examples of the classes found least.",
-    ),
+    "wrong class": "The confusion matrix names the pairs: more examples of them, or one class for both, helps most.",
+    "poor place": "Check that the truth is drawn tightly and alike everywhere; small objects gain from larger images.",
+    "both": "Usually goes away with the two mistakes it is made of.",
+    "double": "Suppress at a lower IoU, or softly.",
+    "background": "Look at the worst images: often these are real objects that nobody labelled. Else add images without objects.",
+    "missed": "Often small or rare objects: train on larger images, for longer, or with more examples of the weakest classes.",
 }
 
 
@@ -46,8 +29,8 @@ def learnt(scores: DetectionScores | None, names: Sequence[str]) -> str:
     share = found_share(scores)
     start = f"On {scores.images:,} images the detector finds {share:.0%} of {scores.boxes:,} objects"
     if len(known) == 1:
-        return f"{start}, {plain_label(known[0].name)}, with an AP50 of {known[0].ap50:.2f}."
-    return f"{start}: {_quoted(known[0])} best, {_quoted(known[-1])} least well."
+        return f"{start}; {_quoted(known[0])} is the one class with truth."
+    return f"{start}; it knows {_quoted(known[0])} best and {_quoted(known[-1])} least."
 
 
 def found_share(scores: DetectionScores) -> float:
@@ -65,8 +48,8 @@ def class_words(names: Sequence[str], most: int = 3) -> str:
 
 
 def advice(error: ErrorShare) -> tuple[str, str]:
-    """Return what a kind of mistake means and what to try about it."""
-    return ADVICE.get(error.name, ("", ""))
+    """Return what a kind of mistake is, and what to try about it."""
+    return ERRORS[error.name], ADVICE[error.name]
 
 
 def audited(findings: Sequence[Finding], problems: int) -> str:
@@ -81,4 +64,4 @@ def audited(findings: Sequence[Finding], problems: int) -> str:
 
 
 def _quoted(score: ClassScore) -> str:
-    return f"{plain_label(score.name)} (AP50 {score.ap50:.2f})"
+    return f"{plain_label(score.name, 40)} (AP50 {score.ap50:.2f})"

@@ -4,6 +4,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from trivet.report.naming import plain_label
 from trivet.report.palette import GRID, INK, THEME
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
     "svg.hashsalt": "trivet",  # the same chart gives the same bytes
     "text.parse_math": False,  # a class named "$x$" is not a formula
@@ -46,7 +47,7 @@ def draw_svg(
     key: str,
     title: str,
     description: str,
-    size: tuple[float, float] = (440, 270),
+    size: tuple[float, float] = (400, 270),
 ) -> str:
     """Draw one chart and return it as an `<svg>` element for a page.
 
@@ -66,6 +67,18 @@ def draw_svg(
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     return _inline(ElementTree.fromstring(written.getvalue()), key, title, description)
+
+
+def put_legend(axes: Axes) -> None:
+    """Put the legend above the axes, where it covers no data, in as many columns as its names leave room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure = axes.get_figure(root=True)
+    if handles and figure is not None:
+        letters = figure.get_figwidth() * 72 / 6.5
+        columns = max(1, int(letters / (max(len(label) for label in labels) + 6)))
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=1.3
+        )
 
 
 def _inline(root: ElementTree.Element, key: str, title: str, description: str) -> str:
@@ -88,6 +101,7 @@ def _inline(root: ElementTree.Element, key: str, title: str, description: str) -
         "width": width,
         "height": height,
         "class": "chart",
+        "style": f"min-width: {0.8 * float(width):.0f}px",  # below, its letters would be too small to read
         "role": "img",
         "aria-labelledby": f"{key}-title {key}-desc",
         "stroke-linejoin": "round",
