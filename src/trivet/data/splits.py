@@ -1,12 +1,13 @@
 """Dividing a data set where its files do not: stratified, by groups, reproducible."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from trivet.data.dataset import Dataset
-from trivet.errors import UsageError
+from trivet.data.dataset import Dataset, Splits
+from trivet.errors import DataError, UsageError
 from trivet.structures import TruthTable
 
 Groups = str | Callable[[str], str]
@@ -45,6 +46,71 @@ def divide(
         )
     images = np.bincount(group, minlength=len(counts))
     return _stratified(counts, images, np.asarray(shares, np.float64), np.random.default_rng(seed))[group]
+
+
+def named_splits(
+    given: Splits,
+    by_name: Mapping[str | None, Dataset],
+    *,
+    val_share: float,
+    seed: int,
+    groups: Groups | None,
+) -> Splits:
+    """Sort what was read into train, val and test, and make the validation split when none is given.
+
+    Args:
+        given: The format, class map and notes; its splits are not looked at.
+        by_name: What was read, by the name its files tell, if any.
+        val_share: The share of the training images that validates when no validation split is given.
+        seed: Of the division.
+        groups: See `divide`.
+
+    Raises:
+        UsageError: If there are several splits, none of them for training.
+        DataError: If the training split has no image.
+    """
+    splits = dict(by_name)
+    made: list[str] = []
+    notes = list(given.notes)
+    for other in ("trainval", None):
+        dataset = splits.pop(other, None)
+        if dataset is not None and "train" in splits:
+            notes.append(
+                f"{len(dataset):,} images of {other or 'no split'} were left out, as there is a train split"
+            )
+        elif dataset is not None:
+            splits["train"] = dataset
+    if len(splits) == 1 and "train" not in splits:
+        name, dataset = splits.popitem()
+        made.append(f"the only split, {name}, was taken as train")
+        splits["train"] = dataset
+    if "train" not in splits:
+        raise UsageError(
+            f"the data set has no training split, only: {', '.join(map(str, splits))}",
+            "name one train, or give the annotation file of one split as the path",
+        )
+    train, val = replace(splits["train"], split="train"), splits.get("val")
+    if not len(train):
+        faults = "".join(f"\n  {found}" for found in train.problems[:5])
+        raise DataError(
+            f"{train.root}: no image of the training split can be used{faults}", "mend the data set"
+        )
+    if val is None and val_share > 0:
+        train, val, words = _with_val(train, val_share, seed, groups)
+        made.append(words)
+    return replace(
+        given, train=train, val=val, test=splits.get("test"), made="; ".join(made) or None, notes=tuple(notes)
+    )
+
+
+def _with_val(
+    dataset: Dataset, share: float, seed: int, groups: Groups | None
+) -> tuple[Dataset, Dataset, str]:
+    part = divide(dataset, [1 - share, share], seed=seed, groups=groups)
+    train, val = (np.flatnonzero(part == number) for number in (0, 1))
+    by = f", groups by {groups if isinstance(groups, str) else 'a function'} kept together" if groups else ""
+    words = f"val: {len(val)} of {len(dataset)} training images, stratified by class{by}, seed {seed}"
+    return dataset.take(train, split="train"), dataset.take(val, split="val"), words
 
 
 def group_of(name: str, groups: Groups) -> str:

@@ -1,19 +1,17 @@
 """The formats of data sets on disk, each read into columns and a label map."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from trivet.data.dataset import Dataset, Splits
+from trivet.data.dataset import Splits
 from trivet.data.problems import refuse
 from trivet.data.sources import coco, csv_rows, voc, yolo
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading, to_dataset
-from trivet.data.splits import Groups, divide
-from trivet.errors import DataError, UsageError, unknown_name
+from trivet.data.splits import Groups, named_splits
+from trivet.errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,9 @@ def read_dataset(
     datasets = [to_dataset(found, folder, reading.labels, check=check) for found in reading.splits]
     if on_bad == "error":
         refuse([found for dataset in datasets for found in dataset.problems])
-    return _splits(name, reading, datasets, folder, val_share=val_share, seed=seed, groups=groups)
+    by_split = {found.split: dataset for found, dataset in zip(reading.splits, datasets, strict=True)}
+    given = Splits(name, reading.labels, datasets[0], None, None, notes=reading.notes)
+    return named_splits(given, by_split, val_share=val_share, seed=seed, groups=groups)
 
 
 def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
@@ -111,52 +111,3 @@ def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
         )
     needs = "\n".join(f"  {name}: {source.needs}" for name, source in SOURCES.items())
     raise UsageError(f"{folder.root} holds no data set: {folder.in_words()}", f"wanted is one of\n{needs}")
-
-
-def _splits(
-    name: str,
-    reading: Reading,
-    datasets: list[Dataset],
-    folder: Folder,
-    *,
-    val_share: float,
-    seed: int,
-    groups: Groups | None,
-) -> Splits:
-    by_name = {found.split: dataset for found, dataset in zip(reading.splits, datasets, strict=True)}
-    made = None
-    if len(by_name) == 1:
-        given, dataset = next(iter(by_name.items()))
-        by_name = {"train": replace(dataset, split="train")}
-        made = None if given in (None, "train") else f"the only split, {given}, was taken as train"
-    train = by_name.get("train")
-    if train is None:
-        given_splits = ", ".join(str(split) for split in by_name)
-        raise UsageError(
-            f"{folder.root} has no training split, only: {given_splits}",
-            "name one train, or give the annotation file of one split as the path",
-        )
-    if not len(train):
-        first = "".join(f"\n  {found}" for found in train.problems[:5])
-        raise DataError(
-            f"{folder.root}: no image of the training split can be used{first}", "mend the data set"
-        )
-    val = by_name.get("val")
-    if val is None and val_share > 0:
-        train, val, words = _with_val(train, val_share, seed, groups)
-        made = words if made is None else f"{made}; {words}"
-    return Splits(name, reading.labels, train, val, by_name.get("test"), made, reading.notes)
-
-
-def _with_val(
-    dataset: Dataset, share: float, seed: int, groups: Groups | None
-) -> tuple[Dataset, Dataset, str]:
-    part = divide(dataset, [1 - share, share], seed=seed, groups=groups)
-    train, val = (np.flatnonzero(part == number) for number in (0, 1))
-    by = (
-        ""
-        if groups is None
-        else f", groups by {groups if isinstance(groups, str) else 'a function'} kept together"
-    )
-    words = f"val: {len(val)} of {len(dataset)} training images, stratified by class{by}, seed {seed}"
-    return dataset.take(train, split="train"), dataset.take(val, split="val"), words

@@ -9,7 +9,7 @@ import numpy as np
 
 from trivet.data.problems import Problem, problem
 from trivet.data.sources.folder import Folder, split_of
-from trivet.data.sources.found import Found, Reading, positions
+from trivet.data.sources.found import Found, Reading, positions, report_unmentioned
 from trivet.errors import DataError, UsageError
 from trivet.structures import LabelMap
 
@@ -76,6 +76,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
     found = tuple(
         _found(folder, split, files[split], *opened.pop(split), np.array(ids)) for split in list(opened)
     )
+    report_unmentioned(found, folder)
     return Reading(
         label_map, found, tuple(f"{split or 'all images'}: {file}" for split, file in files.items())
     )

@@ -16,7 +16,7 @@ import numpy as np
 from trivet.data.problems import problem
 from trivet.data.sources.csv_columns import Columns, columns_of
 from trivet.data.sources.folder import SPLIT_WORDS, Folder, split_of, stem_of
-from trivet.data.sources.found import Found, Reading
+from trivet.data.sources.found import Found, Reading, report_unmentioned
 from trivet.data.sources.rows import Rows
 from trivet.errors import DataError, UsageError
 from trivet.structures import LabelMap
@@ -60,6 +60,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
     names = known or sorted(classes, key=_natural)
     rank = np.array([names.index(name) if name in names else -1 for name in classes], np.int64)
     found = [_labelled(rows.found("line"), rank, list(classes)) for rows in splits.values()]
+    report_unmentioned(found, folder)
     shares = _are_shares(found)
     notes.append("boxes are shares of the image's size" if shares else "boxes are in pixels, counted from 0")
     return Reading(

@@ -116,15 +116,16 @@ class Folder:
             Its path relative to `image_root` (or absolute); `None` if there is no such file, or several.
         """
         name = name.strip().replace("\\", "/")
-        absolute = _is_absolute(name)
-        if absolute:
+        if _is_absolute(name):
+            name = self._inside(name)
+        if _is_absolute(name):
             if self.file is not None and (self.check == "none" or Path(name).is_file()):
                 return name
             name = posixpath.basename(name)
         elif clean_name(name, near=near) is None:
             return None
         if self.check == "none":
-            return posixpath.normpath(name)
+            return clean_name(name) or clean_name(name, near=near)
         for place in self._places(near, split):
             candidate = posixpath.normpath(posixpath.join(place, name))
             if candidate in self.images:
@@ -141,6 +142,11 @@ class Folder:
         name = name.strip().replace("\\", "/")
         outside = _is_absolute(name) or clean_name(name, near=near) is None
         return "image-path-outside" if outside else "image-missing"
+
+    def _inside(self, name: str) -> str:
+        """Make an absolute path into the folder relative."""
+        top = self.image_root.resolve().as_posix() + "/"
+        return name[len(top) :] if name.startswith(top) else name
 
     def _places(self, near: str, split: str | None) -> list[str]:
         if (near, split) not in self._known_places:

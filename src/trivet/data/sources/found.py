@@ -1,5 +1,7 @@
 """What a source finds of one split, and how it becomes a checked `Dataset`."""
 
+import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,6 +84,17 @@ class Reading:
     labels: LabelMap
     splits: tuple[Found, ...]
     notes: tuple[str, ...] = ()
+
+
+def report_unmentioned(splits: Sequence[Found], folder: Folder) -> None:
+    """Report the images that no split mentions, in the folders of those that are, as faults of the first split."""
+    if folder.file is not None or folder.check == "none":
+        return
+    mentioned = {name for found in splits for name in found.names}
+    places = {posixpath.dirname(name) for name in mentioned}
+    for name in folder.images:
+        if name not in mentioned and posixpath.dirname(name) in places:
+            splits[0].problems.append(problem("image-without-annotation", name, "no split mentions it"))
 
 
 def positions(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

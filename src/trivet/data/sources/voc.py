@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from trivet.data.sources.folder import Folder, split_of, stem_of
-from trivet.data.sources.found import Found, Reading
+from trivet.data.sources.found import Found, Reading, report_unmentioned
 from trivet.data.sources.rows import Rows
 from trivet.errors import DataError
 from trivet.structures import LabelMap
@@ -56,6 +56,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
     from_one = _counts_from_one(splits)
     corner = np.array([1, 1, 0, 0]) if from_one else np.zeros(4)
     found = tuple(replace(part, labels=rank[part.labels], boxes_xyxy=_edges(part, corner)) for part in splits)
+    report_unmentioned(found, folder)
     note = (
         "boxes count pixels from 1 and include the last"
         if from_one

@@ -149,6 +149,8 @@ def _is_folder(folder: Folder, base: str) -> bool:
 def _images_at(folder: Folder, entry: str, base: str, split: str | None) -> tuple[list[str], list[Problem]]:
     """Return the images of a folder, or of a list file; `../` that leads nowhere is taken off (Roboflow writes it)."""
     path = posixpath.normpath(posixpath.join(base, entry.strip().replace("\\", "/")))
+    top = folder.root.resolve().as_posix() + "/"
+    path = path[len(top) :] if path.startswith(top) else path
     for candidate in dict.fromkeys((path, path.replace("../", ""))):
         inside = clean_name(candidate) is not None or candidate == "."
         if not inside and folder.file is None:
