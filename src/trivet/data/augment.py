@@ -8,10 +8,11 @@ import copy
 import os
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from trivet.errors import UsageError, unknown_name
 from trivet.structures import Placement, Sample
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """Anything that makes a new sample from a sample and a random generator."""
 
@@ -61,22 +63,17 @@ def build_augmentation(
     if orientation not in ORIENTATIONS:
         raise unknown_name("orientation", orientation, ORIENTATIONS)
     if isinstance(augmentation, (DefaultAugmentation, Letterboxed)):
+        if augmentation.size_hw != size_hw:
+            raise UsageError(
+                f"an augmentation made for size_hw={augmentation.size_hw}, got size_hw={size_hw}",
+                "make it for the size that training uses",
+            )
         return augmentation
-    if isinstance(augmentation, str) and augmentation not in STRENGTHS:
-        raise unknown_name("augmentation", augmentation, STRENGTHS)
-    if augmentation is None or isinstance(augmentation, (str, float, int)):
-        strength = (
-            STRENGTHS[augmentation or "none"] if not isinstance(augmentation, (float, int)) else augmentation
-        )
+    if augmentation is None or isinstance(augmentation, (str, float)):
+        strength = _strength(augmentation)
         if strength == 0:
             return Letterboxed(None, size_hw, fill_rgb)
         return DefaultAugmentation(size_hw, strength=strength, fill_rgb=fill_rgb, orientation=orientation)
-    if not callable(augmentation):
-        raise UsageError(
-            f"an augmentation is a name, a strength from 0 to 1, an albumentations.Compose or a callable, "
-            f"got {type(augmentation).__name__}",
-            f"names: {', '.join(STRENGTHS)}",
-        )
     return Letterboxed(_adapted(augmentation), size_hw, fill_rgb)
 
 
@@ -111,7 +108,7 @@ class DefaultAugmentation:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return a random variant of `sample`; at least one of its objects is wholly inside."""
         free = self.orientation == "free"
-        mirror, flip, transpose = rng.random(3) < (0.5, 0.5 * free, 0.5 * free)
+        mirror, flip, transpose = (rng.random(3) < (0.5, 0.5 * free, 0.5 * free)).tolist()
         size_hw = self.size_hw[::-1] if transpose else self.size_hw
         source, target = draw_view(sample, size_hw, rng, strength=self.strength)
         sample = place(
@@ -195,7 +192,19 @@ class _Called:
         return result
 
 
+def _strength(given: str | float | None) -> float:
+    if isinstance(given, str) and given not in STRENGTHS:
+        raise unknown_name("augmentation", given, STRENGTHS)
+    return STRENGTHS[given or "none"] if given is None or isinstance(given, str) else given
+
+
 def _adapted(augmentation: Any) -> Augmentation:
+    if not callable(augmentation):
+        raise UsageError(
+            f"an augmentation is a name, a strength from 0 to 1, an albumentations.Compose or a callable, "
+            f"got {type(augmentation).__name__}",
+            f"names: {', '.join(STRENGTHS)}",
+        )
     # Whoever has a Compose in hand has imported Albumentations; nobody else needs to wait for it.
     library = sys.modules.get("albumentations")
     if library is None or not isinstance(augmentation, (library.Compose, library.BasicTransform)):
@@ -212,7 +221,9 @@ def _adapted(augmentation: Any) -> Augmentation:
         **{limit: getattr(given, limit) for limit in limits if given is not None},
     )
     transforms = copy.deepcopy(augmentation.transforms)
-    return _Composed(library.Compose(transforms, bbox_params=params, p=augmentation.p))
+    with warnings.catch_warnings():  # that changes of colour alone do nothing with boxes is no news
+        warnings.filterwarnings("ignore", "Got processor for bboxes")
+        return _Composed(library.Compose(transforms, bbox_params=params, p=augmentation.p))
 
 
 def _seed(compose: Any, rng: np.random.Generator) -> None:

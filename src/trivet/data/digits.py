@@ -67,7 +67,8 @@ def draw_digits(
     ink, inked_digit = ink[inked_digit < classes], inked_digit[inked_digit < classes]
     image = background(size_hw, rng)
     image = scribbles(image, rng) if rng.random() < 0.4 else image
-    objects, labels = np.zeros(size_hw, np.int32), []
+    objects = np.zeros(size_hw, np.int32)
+    labels: list[int] = []
     count, largest = _crowd(rng)
     for _ in range(count):
         pick = int(rng.integers(len(ink)))
@@ -202,7 +203,8 @@ def _tight(ink: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _write_coco(folder: Path, split: str, drawn: Iterable[DigitImage], names: tuple[str, ...]) -> None:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for part in ("annotations", f"images/{split}", f"masks/{split}"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for image_id, one in enumerate(drawn, start=1):

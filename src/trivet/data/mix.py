@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from trivet.errors import UsageError
 from trivet.structures import Placement, Sample
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A data set as far as mixing needs it."""
 

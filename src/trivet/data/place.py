@@ -74,7 +74,7 @@ def cut_boxes(
     """Cut boxes at a rectangle's border and say which of them are still worth keeping.
 
     Args:
-        boxes_xyxy: `[n, 4]`; boxes without area or with a NaN are never kept.
+        boxes_xyxy: `[n, 4]`; boxes without area or with a value that is not finite are never kept.
         region: The rectangle.
         min_visible: Share (0-1) of a box's area that must remain.
         min_side: Shortest side, pixels, that must remain.
@@ -83,9 +83,9 @@ def cut_boxes(
         The cut boxes float32 `[n, 4]` and bool `[n]`.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    boxes = np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, 0.0)
     cut = np.clip(boxes, np.tile(region[:2], 2), np.tile(region[2:], 2))
     sides, whole = cut[:, 2:] - cut[:, :2], np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    # Written so that NaN compares false: a box that is not a number goes.
     keep = (sides > 0).all(1) & (sides >= min_side).all(1) & (sides.prod(1) >= min_visible * whole)
     return cut.astype(np.float32), keep
 

@@ -6,7 +6,7 @@ is never changed, so any number of workers can share it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 
@@ -19,10 +19,14 @@ from trivet.errors import DataError
 from trivet.structures import Sample, TruthTable
 
 
+@runtime_checkable
 class Samples(Protocol):
     """What a loader needs of a data set."""
 
-    truth: TruthTable
+    @property
+    def truth(self) -> TruthTable:
+        """The boxes, from which rare classes are told."""
+        ...
 
     def __len__(self) -> int: ...
 
