@@ -84,7 +84,7 @@ BAD_ROWS = {
     "huge class": ({"category_id": 10**30}, "row 1"),
     "huge image": ({"image_id": -(10**18) * 9}, "row 1: image id -9000000000000000000 is one"),
     "text id": ({"image_id": "5"}, "Expected `int`, got `str`, in row 1, image_id"),
-    "three numbers": ({"bbox": [1, 2, 3]}, "length 4, got 3, in row 1, bbox"),
+    "three numbers": ({"bbox": [1, 2, 3]}, "Expected `array` of length 4, in row 1, bbox"),
     "text box": ({"bbox": [1, 2, 3, "4"]}, r"Expected `float`, got `str`, in row 1, bbox\[3\]"),
     "null score": ({"score": None}, "Expected `float`, got `null`, in row 1, score"),
     "negative width": ({"bbox": [1, 2, -3, 4]}, r"row 1: box \[1.0, 2.0, -3.0, 4.0\] has a negative width"),

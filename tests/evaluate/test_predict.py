@@ -37,7 +37,9 @@ class OnePixel:
         self.sizes.append(size_hw)
         boxes = torch.cat([output, output + 1], dim=1).float()
         return tuple(
-            Detections(box[None], torch.tensor([0.5]), torch.tensor([0])) if box[:2].sum() else Detections.empty()
+            Detections(box[None], torch.tensor([0.5]), torch.tensor([0]))
+            if box[:2].sum()
+            else Detections.empty()
             for box in boxes
         )
 
