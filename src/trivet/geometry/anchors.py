@@ -7,6 +7,7 @@ octave by octave, each with all ratios. It is the order in which a head's channe
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,8 +36,8 @@ class AnchorSpec:
     min_level: int = 3
     max_level: int = 7
     octaves: int = 3
-    ratios: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
-    scale: float = 4.0
+    ratios: tuple[tuple[float | int, float | int], ...] = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
+    scale: float | int = 4.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratios", tuple((float(x), float(y)) for x, y in self.ratios))
@@ -89,11 +90,16 @@ class AnchorSpec:
             UsageError: If a key is not a field of the spec or a value does not fit it.
         """
         try:
-            return cls(**values)  # type: ignore[arg-type]
-        except TypeError as fault:
-            raise UsageError(
-                f"these are not the values of an anchor spec: {dict(values)!r} ({fault})"
-            ) from fault
+            known: dict[str, Any] = dict(values)
+            if "ratios" in known:
+                known["ratios"] = tuple((float(x), float(y)) for x, y in known["ratios"])
+            if "scale" in known:
+                known["scale"] = float(known["scale"])
+            return cls(**known)
+        except (TypeError, ValueError) as fault:
+            if isinstance(fault, UsageError):
+                raise
+            raise UsageError(f"these are not the values of an anchor spec: {dict(values)!r}") from fault
 
 
 def level_sizes_hw(spec: AnchorSpec, size_hw: SizeHW) -> tuple[SizeHW, ...]:

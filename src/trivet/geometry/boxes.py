@@ -65,7 +65,7 @@ def matched_iou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, "
     """Return intersection over union of boxes in the same row, in 0-1; 0 where they share nothing."""
     shared = intersections(first_xyxy, second_xyxy)
     union = areas(first_xyxy) + areas(second_xyxy) - shared
-    return torch.where(shared == 0, torch.zeros_like(shared), shared / union)
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
 def pairwise_iou(first_xyxy: Float[Tensor, "n 4"], second_xyxy: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
@@ -95,13 +95,14 @@ def matched_ciou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, 
 
     It is IoU less (distance of the centres / diagonal of the hull) squared, less a term for unlike shapes.
     """
-    tiny = torch.finfo(first_xyxy.dtype).tiny
+    tiny, eps = torch.finfo(first_xyxy.dtype).tiny, torch.finfo(first_xyxy.dtype).eps
     iou = matched_iou(first_xyxy, second_xyxy)
     hull_width, hull_height = _hull_wh(first_xyxy, second_xyxy)
     first_x, first_y, first_w, first_h = cxcywh_from_xyxy(first_xyxy).unbind(-1)
     second_x, second_y, second_w, second_h = cxcywh_from_xyxy(second_xyxy).unbind(-1)
     apart = (first_x - second_x) ** 2 + (first_y - second_y) ** 2
-    shape = 4 / math.pi**2 * (torch.atan2(first_w, first_h) - torch.atan2(second_w, second_h)) ** 2
+    turn = (first_w / first_h.clamp(min=eps)).atan() - (second_w / second_h.clamp(min=eps)).atan()
+    shape = 4 / math.pi**2 * turn**2
     with torch.no_grad():  # the trade-off weighs the term and is not itself learnt from
         weight = shape / (1 - iou + shape).clamp(min=tiny)
     return iou - apart / (hull_width**2 + hull_height**2).clamp(min=tiny) - weight * shape

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trivet.errors import UsageError
-from trivet.geometry.anchors import AnchorSpec, SizeHW
-from trivet.geometry.boxes import areas, matched_iou
-from trivet.geometry.grid import AnchorGrid
+from trivet.geometry.anchors import AnchorSpec, SizeHW, level_sizes_hw
+from trivet.geometry.boxes import areas, cxcywh_from_xyxy
 
 # COCO's sizes, here in pixels of the network's input: what an object is to the model.
 SIZE_BUCKETS: dict[str, tuple[float, float]] = {
@@ -49,21 +48,42 @@ class Coverage:
 def best_iou(spec: AnchorSpec, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
     """Return each box's highest IoU with any anchor of the input.
 
-    It is exact: the best anchor of a shape is the one nearest the box's centre, so one a shape and level is tried.
+    It is exact and makes no anchors: overlap falls with the distance of the centres, so of the anchors of one
+    shape and level only the one in the cell nearest the box's centre can be the best.
 
     Args:
         spec: The anchors.
         size_hw: Size of the network's input.
         boxes_xyxy: Boxes in pixels of the input.
     """
-    grid = AnchorGrid.of_input(spec, size_hw)
-    anchors_xyxy = grid.anchors_xyxy(boxes_xyxy.device)
-    chunk = max(1, _MOST_PAIRS // (len(grid.feature_hw) * spec.per_cell))
-    best = [
-        matched_iou(part[:, None], anchors_xyxy[grid.nearby(part, 1.0)]).amax(dim=1)
-        for part in boxes_xyxy.float().split(chunk)
-    ]
+    sizes_hw = level_sizes_hw(spec, size_hw)
+    chunk = max(1, _MOST_PAIRS // (len(sizes_hw) * spec.per_cell))
+    best = []
+    for part in boxes_xyxy.float().split(chunk):
+        x, y, width, height = cxcywh_from_xyxy(part).unbind(-1)
+        best_of_levels = torch.zeros_like(x)
+        for rows, columns in sizes_hw:
+            stride_x, stride_y = size_hw[1] / columns, size_hw[0] / rows
+            shapes = part.new_tensor(spec.shapes_wh(stride_x, stride_y))
+            shared_x = _shared_length(_offset(x, stride_x, columns), width, shapes[:, 0])
+            shared_y = _shared_length(_offset(y, stride_y, rows), height, shapes[:, 1])
+            shared = shared_x * shared_y  # (n, shape)
+            union = (width * height)[:, None] + shapes.prod(dim=1) - shared
+            best_of_levels = best_of_levels.maximum((shared / union).amax(dim=1))
+        best.append(best_of_levels)
     return torch.cat(best)
+
+
+def _offset(centres: Tensor, stride: float, cells: int) -> Tensor:
+    """Return how far each centre is from that of its nearest cell, in pixels."""
+    nearest = (centres / stride).floor().clamp(0, cells - 1)
+    return (centres - (nearest + 0.5) * stride).abs()
+
+
+def _shared_length(offset: Tensor, lengths: Tensor, shapes: Tensor) -> Tensor:
+    """Return the length that intervals share whose centres are `offset` apart: `(n, shape)`."""
+    lengths = lengths[:, None]
+    return ((lengths + shapes) / 2 - offset[:, None]).minimum(lengths).minimum(shapes).clamp(min=0)
 
 
 def measure_coverage(
