@@ -11,7 +11,7 @@ from trivet.recipe.machine import Machine
 from trivet.recipe.recipe import Chosen, Recipe, known_keys, make_recipe
 
 COMFORTABLE_SIDE = 32.0
-"""Pixels at the network's input that the smallest tenth of the objects should have."""
+"""Pixels at the network's input that a typical object of the classes with the smallest ones should have."""
 LITE0_STEP_SECONDS = 0.9
 """One training step of the default CPU model: batch 8 at 320 x 320 on two cores."""
 
@@ -80,7 +80,7 @@ def choose_size(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
     height, width = facts.median_hw
     wanted = COMFORTABLE_SIDE / facts.small_side if facts.small_side else 512.0
     longest = min(max(wanted, 256.0), float(max(height, width)) * 1.5, 1024.0)
-    why = f"a tenth of the objects is under {facts.small_side:.1%} of the longer side: {COMFORTABLE_SIDE:.0f} px"
+    why = f"{COMFORTABLE_SIDE:.0f} px for the classes whose objects are {facts.small_side:.1%} of the longer side"
     if machine.accelerator == "cpu":
         affordable = _affordable_side(draft, facts, machine)
         if affordable < longest:

@@ -16,8 +16,8 @@ class Fingerprint:
         boxes: Training boxes, crowd regions left out.
         classes: Classes.
         median_hw: Median height and width of the images, pixels.
-        small_side: The side (square root of the area) under which a tenth of the objects lie, as a share of
-            the image's longer side, 0-1; 0 without boxes.
+        small_side: The typical side (square root of the area) of the classes with the smallest objects, as a
+            share of the image's longer side, 0-1: the tenth percentile of the classes' medians; 0 without boxes.
         crowded: Boxes in the image at the 95th percentile.
         rarest: Boxes of the rarest class.
     """
@@ -40,6 +40,8 @@ def fingerprint(truth: TruthTable, labels: LabelMap) -> Fingerprint:
     longer = np.maximum(truth.sizes_hw.max(axis=1), 1)[index]
     wh = (truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2])[kept]
     sides = np.sqrt(np.clip(wh.prod(axis=1), 0, None)) / longer
+    labels_kept = truth.labels[kept]
+    medians = [float(np.median(sides[labels_kept == label])) for label in np.unique(labels_kept)]
     counts = np.bincount(truth.labels[kept], minlength=len(labels))
     per_image = np.bincount(index, minlength=len(truth)) if len(truth) else np.zeros(1)
     return Fingerprint(
@@ -47,7 +49,7 @@ def fingerprint(truth: TruthTable, labels: LabelMap) -> Fingerprint:
         boxes=int(kept.sum()),
         classes=len(labels),
         median_hw=(median[0], median[1]),
-        small_side=float(np.quantile(sides, 0.1)) if len(sides) else 0.0,
+        small_side=float(np.quantile(medians, 0.1, method="lower")) if len(sides) else 0.0,
         crowded=int(np.quantile(per_image, 0.95)),
         rarest=int(counts.min()),
     )

@@ -46,7 +46,14 @@ def read_splits(data: DataRecipe, *, seed: int) -> Splits:
         UsageError: If it cannot be read or has no validation images and none can be held back.
     """
     splits = read_dataset(
-        data.path, format=data.format, on_bad=data.on_bad, val_share=data.val_share, seed=seed
+        data.path,
+        format=data.format,
+        on_bad=data.on_bad,
+        val_share=data.val_share,
+        seed=seed,
+        groups=data.groups,
+        labels=data.labels,
+        images=data.images,
     )
     if splits.val is None or not len(splits.val):
         raise UsageError(

@@ -26,6 +26,9 @@ class DataRecipe(_Section):
         format: Name in `data.sources.SOURCES`; `None` looks at the folder.
         on_bad: What to do with a box or image that cannot be used.
         val_share: Share of the training images held back where the data set has no validation split, 0-1.
+        groups: A regular expression that finds the group in an image's name; a group is never divided.
+        labels: The folder of label files, where a YOLO data set has several.
+        images: Where the image files are, when outside the data set's folder.
         workers: Processes that read images; 0 reads in the training process.
     """
 
@@ -33,6 +36,9 @@ class DataRecipe(_Section):
     format: str | None = None
     on_bad: Literal["error", "skip"] = "skip"
     val_share: float = Field(0.2, gt=0, lt=1)
+    groups: str | None = None
+    labels: str | None = None
+    images: str | None = None
     workers: int = Field(0, ge=0)
 
 

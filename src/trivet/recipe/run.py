@@ -79,6 +79,7 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
     )
 
     def validate(candidate: torch.nn.Module) -> Validation:
+        assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"
         return validate_detector(candidate, task, val, plan.val.truth, labels)
 
     def keep_best(candidate: torch.nn.Module) -> None:

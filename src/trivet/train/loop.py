@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -34,6 +34,7 @@ ASSUMED_EPOCHS = 20
 INTERRUPTED = "interrupted"
 
 
+@runtime_checkable
 class Loader(Protocol):
     """A reproducible, resumable source of batches."""
 

@@ -1,7 +1,7 @@
 """One optimizer step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -15,6 +15,7 @@ from trivet.train.blame import first_not_finite
 from trivet.train.processes import sum_over_processes
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the loop needs of a task."""
 
@@ -96,7 +97,7 @@ def take_step(
             images = network.normalise(batch.images)
             losses = task.losses(network(images), batch, normaliser=normaliser)
             if not torch.isfinite(losses["loss"]):
-                raise _not_finite(network, images, batch, losses)
+                raise _not_finite(network.module, images, batch, losses)
             fabric.backward(losses["loss"])
         for name, value in losses.items():
             total[name] = total[name] + value.detach() if name in total else value.detach()
@@ -119,9 +120,9 @@ def _correct(network: nn.Module, losses: dict[str, float], factor: Tensor) -> No
         losses[name] *= float(factor)
 
 
-def _not_finite(network: nn.Module, images: Tensor, batch: Batch, losses: dict[str, Tensor]) -> TrainingError:
-    values = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+def _not_finite(model: nn.Module, images: Tensor, batch: Batch, losses: dict[str, Tensor]) -> TrainingError:
+    values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
     return TrainingError(
-        f"the loss is not finite ({values}) on the images {', '.join(batch.names)}; {first_not_finite(network, images)}",
+        f"the loss is not finite ({values}) on the images {', '.join(batch.names)}; {first_not_finite(model, images)}",
         "look at these images and their boxes; if they are sound, lower --lr or use --precision 32",
     )

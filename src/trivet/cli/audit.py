@@ -1,0 +1,28 @@
+"""`trivet audit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trivet.cli.options import JsonPath, parse_size, write_json_option
+
+
+def audit(
+    data: Annotated[Path, typer.Argument(help="Folder or file of the data set.")],
+    size: Annotated[str | None, typer.Option(help="Size of the training input, as in fit.")] = None,
+    format: Annotated[str | None, typer.Option(help="coco, voc, yolo or csv; found when not given.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
+    json: JsonPath = None,
+) -> None:
+    """Look for faults of a data set before training on it."""
+    from trivet.data.audit import audit_dataset
+
+    found = audit_dataset(data, size_hw=parse_size(size), format=format)
+    if json != "-":
+        typer.echo(found.text())
+    write_json_option(json, found.to_json())
+    if html is not None:
+        typer.echo(f"page    {html}")
+    if any(finding.severity == "error" for finding in found.findings):
+        raise typer.Exit(1)

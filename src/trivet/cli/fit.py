@@ -1,0 +1,89 @@
+"""`trivet fit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trivet.cli.options import JsonPath, parse_settings, parse_size, show, write_json_option
+from trivet.errors import UsageError
+
+
+def fit(
+    data: Annotated[Path | None, typer.Argument(help="Folder or file of the data set.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Budget in passes over the data.")] = None,
+    model: Annotated[str | None, typer.Option(help="A name that `trivet models` lists.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm name, for a model made of parts.")] = None,
+    neck: Annotated[str | None, typer.Option(help="bifpn, fpn or pan.")] = None,
+    head: Annotated[str | None, typer.Option(help="anchor.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Input size: 512, or height x width as in 384x512.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes per optimizer step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of neck and head.")] = None,
+    pretrained: Annotated[bool | None, typer.Option(help="Start from ImageNet weights.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="none, light, medium, strong or a number in 0-1.")
+    ] = None,
+    orientation: Annotated[str | None, typer.Option(help="upright, or free where up has no meaning.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32, bf16 or 16.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds weights, order and augmentation.")] = None,
+    format: Annotated[str | None, typer.Option(help="coco, voc, yolo or csv; found when not given.")] = None,
+    on_bad: Annotated[str | None, typer.Option(help="error, or skip what is faulty and say so.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as train.ema=0.99."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe file to run again.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Fine-tune the weights of a run folder or file.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run folder.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="What the run folder is called.")] = None,
+    json: JsonPath = None,
+) -> None:
+    """Train a model on a data set, score it and write its report."""
+    from trivet.recipe.fit import fit as fit_data
+    from trivet.recipe.fit import resume as resume_run
+    from trivet.report.text import score_text
+
+    given = {
+        "train.minutes": minutes,
+        "train.epochs": epochs,
+        "train.batch": batch,
+        "train.accumulate": accumulate,
+        "train.lr": lr,
+        "train.precision": precision,
+        "train.seed": seed,
+        "model.name": model,
+        "model.backbone": backbone,
+        "model.neck": neck,
+        "model.head": head,
+        "model.size_hw": parse_size(size),
+        "model.pretrained": pretrained,
+        "augment.strength": augment,
+        "augment.orientation": orientation,
+        "machine.devices": devices,
+        "data.workers": workers,
+        "data.format": format,
+        "data.on_bad": on_bad,
+    } | parse_settings(setting)
+    if resume is not None:
+        others = {key for key, value in given.items() if value is not None}
+        if others or data or recipe or start_from:
+            raise UsageError(
+                f"--resume goes on with the run's own recipe, and {', '.join(sorted(others)) or 'DATA'} was given too",
+                "give --resume alone, or --from to start anew from its weights",
+            )
+        result = resume_run(resume)
+    else:
+        result = fit_data(data, given, recipe=recipe, start_from=start_from, out=out, name=name)
+    show(score_text(result.scores, [row.name for row in result.scores.per_class]))
+    typer.echo(f"run     {result.folder.path}")
+    typer.echo(f"report  {result.folder.report}")
+    write_json_option(json, result.scores.to_json() | {"run": str(result.folder.path)})

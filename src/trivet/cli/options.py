@@ -1,0 +1,74 @@
+"""Options that several verbs share, and how their values are read."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from trivet.errors import UsageError
+
+JsonPath = Annotated[
+    str | None,
+    typer.Option("--json", metavar="PATH", help="Write the result as JSON; - writes to standard output."),
+]
+
+
+def write_json_option(path: str | None, content: Any) -> None:
+    """Write JSON where `--json` says.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    if path is None:
+        return
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(path).write_text(text)
+    except OSError as fault:
+        raise UsageError(f"cannot write {path}: {fault.strerror}", "give --json another path") from fault
+
+
+def show(content: RenderableType) -> None:
+    """Print to standard output, as wide as the terminal, or 100 characters where there is none."""
+    console = Console(highlight=False)
+    console.print(content, width=None if console.is_terminal else 100)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read `512` (square) or `384x512` (height x width).
+
+    Raises:
+        UsageError: If the text is something else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and 32 <= int(part) <= 8192 for part in parts):
+        raise UsageError(
+            f"--size is a number of pixels from 32 to 8192, got {text!r}", "--size 512 or --size 384x512"
+        )
+    return int(parts[0]), int(parts[-1])
+
+
+def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `--set train.lr=0.001` pairs; values are JSON, or text where they are not.
+
+    Raises:
+        UsageError: If a pair has no `=`.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes KEY=VALUE, got {pair!r}", "--set train.lr=0.001")
+        try:
+            values[key.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            values[key.strip()] = text
+    return values

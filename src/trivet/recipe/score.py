@@ -1,0 +1,101 @@
+"""The verb `score`: a run, or any model's predictions, against the truth of a data set."""
+
+from pathlib import Path
+
+import numpy as np
+
+from trivet.data.dataset import Dataset, Splits
+from trivet.errors import UsageError
+from trivet.evaluate.coco_results import read_coco_results
+from trivet.evaluate.detection import evaluate_detection
+from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.finish import predict_split
+from trivet.recipe.prepare import read_splits
+from trivet.recipe.recipe import DataRecipe
+from trivet.recipe.run_folder import load_run
+from trivet.structures import LabelMap, TruthTable
+
+SPLITS = ("train", "val", "test")
+
+
+def score(
+    what: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    bootstrap: int = 1000,
+    data_options: DataRecipe | None = None,
+) -> DetectionScores:
+    """Score a run's best weights, or predictions made elsewhere.
+
+    Args:
+        what: A run folder, or a COCO results file.
+        data: The data set; a run folder's own when not given.
+        split: Which split; test where there is one, else val.
+        bootstrap: Resamples for the intervals; 0 leaves them out.
+        data_options: How the data set is read, where its folder is not plain.
+
+    Raises:
+        UsageError: If there is no such split, or run, predictions and data do not fit each other.
+    """
+    if Path(what).is_dir():
+        run = load_run(what)
+        options = _options(data, data_options or run.recipe.data)
+        dataset = pick_split(read_splits(options, seed=run.recipe.train.seed), split)
+        dataset = relabelled(dataset, run.labels)
+        return evaluate_detection(dataset.truth, predict_split(run, dataset), run.labels, bootstrap=bootstrap)
+    if data is None and data_options is None:
+        raise UsageError(
+            f"{what} holds predictions, and no data set was given", "trivet score PREDICTIONS DATA"
+        )
+    dataset = pick_split(read_splits(_options(data, data_options), seed=0), split)
+    predictions = read_coco_results(Path(what), dataset.truth, dataset.labels)
+    return evaluate_detection(dataset.truth, predictions, dataset.labels, bootstrap=bootstrap)
+
+
+def pick_split(splits: Splits, split: str | None) -> Dataset:
+    """Return a split by name; test where there is one, else val, when none is named.
+
+    Raises:
+        UsageError: If there is no such split.
+    """
+    named = {name: getattr(splits, name) for name in SPLITS}
+    there = {name: dataset for name, dataset in named.items() if dataset is not None}
+    name = split or ("test" if "test" in there else "val")
+    if name not in there:
+        raise UsageError(f"the data set has no split {name!r}", f"its splits: {', '.join(there)}")
+    return there[name]
+
+
+def relabelled(dataset: Dataset, labels: LabelMap) -> Dataset:
+    """Return a data set whose labels are those a model knows, matched by class name.
+
+    Raises:
+        UsageError: If the data set has objects of a class the model does not know.
+    """
+    if dataset.labels.names == labels.names:
+        return dataset
+    position = {name: label for label, name in enumerate(labels.names)}
+    table = np.array([position.get(name, -1) for name in dataset.labels.names])
+    mapped = table[dataset.truth.labels]
+    if (mapped < 0).any():
+        name = dataset.labels.names[int(dataset.truth.labels[mapped < 0][0])]
+        raise UsageError(
+            f"the data set has objects of the class {name!r}, which the model does not know",
+            f"it knows: {', '.join(labels.names)}",
+        )
+    truth = dataset.truth
+    renamed = TruthTable(
+        truth.image_ids, truth.sizes_hw, truth.offsets, truth.boxes_xyxy, mapped, truth.crowd, truth.areas
+    )
+    return Dataset(dataset.root, dataset.split, labels, renamed, dataset.names, dataset.problems)
+
+
+def _options(data: str | Path | None, options: DataRecipe | None) -> DataRecipe:
+    if data is None:
+        assert options is not None, "the caller has checked that one is given"
+        return options
+    path = str(Path(data).resolve())
+    if options is not None and (options.path == path or options.path == str(data)):
+        return options
+    return (options or DataRecipe(path=path)).model_copy(update={"path": path})
