@@ -20,7 +20,7 @@ def test_epochs_count_steps():
 def test_minutes_count_seconds_over_parts_of_a_run():
     clock = Clock()
     budget = Budget(tiny_settings(epochs=None, minutes=2.0), 5, clock=clock)
-    budget.start(30)
+    budget.start(30.0)
     clock.now += 30
     assert budget.seconds == 60
     assert budget.progress(1_000_000) == pytest.approx(0.5)
