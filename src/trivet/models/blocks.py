@@ -154,6 +154,27 @@ class Conv(nn.Sequential):
         return [layer for layer in self if isinstance(layer, nn.Conv2d)]
 
 
+class StridedConv(nn.Conv2d):
+    """3x3 convolution of stride 2: a side of n pixels becomes ceil(n / 2), whatever n is.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the result.
+        padding: See `Style`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, padding: Padding) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1 if padding == "symmetric" else 0)
+        self.same = padding == "same"
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
+        """Halve both sides, rounding up."""
+        if self.same:
+            bottom_odd, right_odd = x.shape[-2] % 2, x.shape[-1] % 2
+            x = F.pad(x, (right_odd, 1, bottom_odd, 1))
+        return super().forward(x)
+
+
 class MaxPool(nn.Module):
     """3x3 max pooling of stride 2: a side of n pixels becomes ceil(n / 2), whatever n is.
 
@@ -169,11 +190,12 @@ class MaxPool(nn.Module):
         """Halve both sides, rounding up."""
         if self.padding == "symmetric":
             return F.max_pool2d(x, 3, stride=2, padding=1)
-        # TensorFlow pads an odd side by (1, 1) and an even one by (0, 1). Ceil mode gives that last 1 for nothing.
+        # TensorFlow pads an odd side by (1, 1) and an even one by (0, 1); ceil mode gives the last 1 for nothing.
         pad = (x.shape[-2] % 2, x.shape[-1] % 2)
         return F.max_pool2d(x, 3, stride=2, padding=pad, ceil_mode=True)
 
     def extra_repr(self) -> str:
+        """Show the padding in the model's printout."""
         return f"padding={self.padding!r}"
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,22 @@ from torch import nn
 from trivet.errors import UsageError, unknown_name
 from trivet.models.backbone import Backbone, packaged_weights
 from trivet.models.blocks import Style
+from trivet.models.files import read_weights
 from trivet.models.heads import HEADS
 from trivet.models.model import Model
 from trivet.models.necks import NECKS
 from trivet.models.spec import ModelSpec
 from trivet.models.weights import load_weights
 from trivet.models.zoo import zoo_entry
+from trivet.structures import LabelMap
 
 Part = str | nn.Module | Callable[..., nn.Module]
+Maker = nn.Module | Callable[..., nn.Module]
 
+_TABLES: dict[str, Mapping[str, Callable[..., nn.Module]]] = {"neck": NECKS, "head": HEADS}
 _STYLE = tuple(item.name for item in fields(Style))
 _PICTURE = ("size_hw", "mean", "std", "fill_rgb")
-_SET_BY_BUILD = {"classes", "timm_weights", "style"}
+_SET_HERE = {"classes", "timm_weights", "style"}
 _COCO_CLASSES = 90
 
 
@@ -43,9 +47,9 @@ def build_model(
         name: A name of `ZOO`, or the `spec` of a model built before.
         backbone: A timm name, a module with `features`, `mean` and `std`, or a function that makes one. Here and
             below, `None` keeps what `name` says.
-        neck: A name of `NECKS`, a module with `features`, or a function of the backbone's features.
-        head: A name of `HEADS`, a module, or a function of the neck's features and `classes`.
-        classes: How many classes; `None` keeps what `name` says (published models: COCO's 90).
+        neck: A name of `NECKS`, a module with `features`, or a function of the backbone's features that makes one.
+        head: A name of `HEADS`, a module, or a function of the neck's features and `classes` that makes one.
+        classes: How many classes; `None` keeps what `name` says (COCO's 90 for published models).
         pretrained: `True` starts the backbone from ImageNet weights; a file starts whatever it holds.
         **options: Keyword arguments of the parts. One that several parts know goes to all of them unless it says
             which: `activation`, but `head_activation`. `norm`, `activation`, `separable` and the other fields of
@@ -59,124 +63,150 @@ def build_model(
         >>> model.spec.backbone, model.spec.neck
         ('efficientnet_b0', 'bifpn')
     """
-    order = _published(name)
-    given = {"backbone": backbone, "neck": neck, "head": head, "classes": classes}
-    order = replace(order, **{key: value for key, value in given.items() if value is not None})
-    order = replace(order, options={**order.options, **options})
-    if order.backbone is None or order.classes is None:
+    start = _published(name)
+    chosen = {"backbone": backbone, "neck": neck, "head": head}
+    parts = start.parts | {kind: part for kind, part in chosen.items() if part is not None}
+    classes = start.classes if classes is None else classes
+    if "backbone" not in parts or classes is None:
         raise UsageError(
             "a model needs a published name, or a backbone and the number of classes; "
-            f"got backbone={order.backbone!r}, classes={order.classes!r}",
+            f"got name={name!r}, backbone={backbone!r}, classes={classes!r}",
             'for example build_model("efficientdet_d0", classes=3)',
         )
-    file = _weights_file(order.backbone, pretrained)
-    model = _assemble(order, timm_weights=pretrained is True and file is None)
+    file = _weights_file(parts["backbone"], pretrained)
+    makers = {kind: _maker(kind, part) for kind, part in parts.items()}
+    if pretrained is True and file is None:
+        makers["backbone"] = partial(makers["backbone"], timm_weights=True)
+    options = _inherited(start.options, makers, backbone_replaced=backbone is not None) | options
+    model = _assemble(parts, makers, options, classes=classes, name=start.name)
     if file is not None:
         load_weights(model, file)
     return model
 
 
-@dataclass(frozen=True)
-class _Order:
-    """What was asked for: a spec that may still hold objects and gaps."""
+def load_model(path: str | Path) -> tuple[Model, LabelMap | None]:
+    """Return the model that `save_weights` wrote, and its classes if they were written with it.
 
-    backbone: Part | None = None
-    neck: Part = "bifpn"
-    head: Part = "anchor"
+    Raises:
+        UsageError: If the file cannot be read, is not one of ours, or its model was built from objects.
+    """
+    file = read_weights(path)
+    if file.spec is None:
+        raise UsageError(
+            f"{path}: the file does not say which model its weights are for",
+            "build that model, then load_weights(model, FILE)",
+        )
+    model = build_model(file.spec)
+    load_weights(model, file.tensors)
+    return model, file.labels
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a name says of a model."""
+
+    parts: dict[str, Part] = field(default_factory=lambda: {"neck": "bifpn", "head": "anchor"})
     classes: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
 
 
-def _published(name: str | ModelSpec | None) -> _Order:
+def _published(name: str | ModelSpec | None) -> _Start:
     if name is None:
-        return _Order()
+        return _Start()
     if isinstance(name, ModelSpec):
-        picture = {key: getattr(name, key) for key in _PICTURE}
-        return _Order(
-            name.backbone, name.neck, name.head, name.classes, {**name.options, **picture}, name.name
-        )
+        options = {**name.options, **{key: getattr(name, key) for key in _PICTURE}}
+        parts: dict[str, Part] = {"backbone": name.backbone, "neck": name.neck, "head": name.head}
+        return _Start(parts, name.classes, options, name.name)
     entry = zoo_entry(name)
     options = {"size_hw": (entry.size, entry.size), **entry.options}
-    return _Order(entry.backbone, entry.neck, entry.head, _COCO_CLASSES, options, name)
+    parts = {"backbone": entry.backbone, "neck": entry.neck, "head": entry.head}
+    return _Start(parts, _COCO_CLASSES, options, name)
 
 
 def _weights_file(backbone: Part, pretrained: bool | str | Path) -> Path | None:
-    if pretrained is False:
-        return None
-    if pretrained is not True:
+    if not isinstance(pretrained, bool):
         return Path(pretrained)
-    if not isinstance(backbone, str):
+    if pretrained and not isinstance(backbone, str):
         raise UsageError(
-            f"pretrained=True needs a backbone given by its timm name, got {backbone!r}",
+            f"pretrained=True needs a backbone given by its timm name, got {_described(backbone)}",
             "load the weights into the object, or give pretrained=FILE",
         )
-    return packaged_weights(backbone)
+    return packaged_weights(backbone) if pretrained and isinstance(backbone, str) else None
 
 
-def _assemble(order: _Order, *, timm_weights: bool) -> Model:
-    picture = {key: value for key, value in order.options.items() if key in _PICTURE}
-    options = {key: value for key, value in order.options.items() if key not in _PICTURE}
-    makers = {
-        "backbone": _maker("backbone", order.backbone, timm_weights=timm_weights),
-        "neck": _maker("neck", order.neck),
-        "head": _maker("head", order.head),
-    }
-    arguments = _share_out(options, makers)
-    backbone = _make(makers["backbone"], (), arguments["backbone"])
-    neck = _make(makers["neck"], (backbone.features,), arguments["neck"])
-    head = _make(makers["head"], (neck.features,), {"classes": order.classes, **arguments["head"]})
-    mean, std = picture.get("mean", backbone.mean), picture.get("std", backbone.std)
-    spec = ModelSpec(
-        backbone=_described(order.backbone),
-        neck=_described(order.neck),
-        head=_described(order.head),
-        classes=order.classes,
-        size_hw=picture.get("size_hw", (512, 512)),
-        mean=mean,
-        std=std,
-        fill_rgb=picture.get("fill_rgb", tuple(round(255 * value) for value in mean)),
-        options={key: _described(value) for key, value in options.items()},
-        name=order.name,
-    )
-    return Model(backbone, neck, head, spec=spec)
-
-
-def _maker(kind: str, part: Part, **fixed: Any) -> nn.Module | Callable[..., nn.Module]:
+def _maker(kind: str, part: Part) -> Maker:
     """Return the module given, or the function that makes it."""
     if not isinstance(part, str):
         return part
     if kind == "backbone":
-        return partial(Backbone, part, **fixed)
-    table = {"neck": NECKS, "head": HEADS}[kind]
-    if part not in table:
-        raise unknown_name(kind, part, table)
-    return table[part]
+        return partial(Backbone, part)
+    if part not in _TABLES[kind]:
+        raise unknown_name(kind, part, _TABLES[kind])
+    return _TABLES[kind][part]
 
 
-def _make(
-    maker: nn.Module | Callable[..., nn.Module], inputs: tuple[Any, ...], arguments: Mapping[str, Any]
-) -> Any:
+def _inherited(
+    options: Mapping[str, Any], makers: Mapping[str, Maker], *, backbone_replaced: bool
+) -> dict[str, Any]:
+    """Return a published model's options without those of parts that were replaced."""
+    takers = {kind: maker for kind, maker in makers.items() if kind != "backbone" or not backbone_replaced}
+    picture = ("size_hw",) if backbone_replaced else _PICTURE
+    return {key: value for key, value in options.items() if key in picture or _takers(key, takers)}
+
+
+def _assemble(
+    parts: Mapping[str, Part],
+    makers: Mapping[str, Maker],
+    options: Mapping[str, Any],
+    *,
+    classes: int,
+    name: str | None,
+) -> Model:
+    arguments = _share_out(options, makers)
+    backbone = _make(makers["backbone"], **arguments["backbone"])
+    neck = _make(makers["neck"], backbone.features, **arguments["neck"])
+    head = _make(makers["head"], neck.features, classes=classes, **arguments["head"])
+    mean = options.get("mean", backbone.mean)
+    spec = ModelSpec(
+        **{kind: _described(part) for kind, part in parts.items()},
+        classes=classes,
+        size_hw=options.get("size_hw", (512, 512)),
+        mean=mean,
+        std=options.get("std", backbone.std),
+        fill_rgb=options.get("fill_rgb", tuple(round(255 * value) for value in mean)),
+        options={key: _described(value) for key, value in options.items() if key not in _PICTURE},
+        name=name,
+    )
+    return Model(backbone, neck, head, spec=spec)
+
+
+def _make(maker: Maker, *inputs: Any, **arguments: Any) -> Any:
     return maker if isinstance(maker, nn.Module) else maker(*inputs, **arguments)
 
 
-def _share_out(options: Mapping[str, Any], makers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _share_out(options: Mapping[str, Any], makers: Mapping[str, Maker]) -> dict[str, dict[str, Any]]:
     """Return each part's own keyword arguments; `neck_x` and the like win over `x`."""
-    known = {kind: _keywords(maker) for kind, maker in makers.items()}
     shares: dict[str, dict[str, Any]] = {kind: {} for kind in makers}
-    for key, value in options.items():
-        takers = [kind for kind in known if key in known[kind]]
-        kind, _, rest = key.partition("_")
-        if not takers and rest not in known.get(kind, ()):
-            raise unknown_name("model option", key, {*_PICTURE, *(k for ks in known.values() for k in ks)})
-        for taker in takers:
-            shares[taker].setdefault(key, value)
-        if not takers:
-            shares[kind][rest] = value
+    taken = {key: _takers(key, makers) for key in options if key not in _PICTURE}
+    for key in sorted(taken, key=lambda key: key not in taken[key].values()):
+        if not taken[key]:
+            known = {word for maker in makers.values() for word in _keywords(maker)}
+            raise unknown_name("model option", key, {*_PICTURE, *known})
+        for kind, keyword in taken[key].items():
+            shares[kind][keyword] = options[key]
     return {kind: _with_style(share) for kind, share in shares.items()}
 
 
-def _keywords(maker: nn.Module | Callable[..., nn.Module]) -> set[str]:
+def _takers(key: str, makers: Mapping[str, Maker]) -> dict[str, str]:
+    """Return the kinds of part that an option goes to, each with the keyword it has there."""
+    plain = {kind: key for kind, maker in makers.items() if key in _keywords(maker)}
+    kind, _, keyword = key.partition("_")
+    named = {kind: keyword} if kind in makers and keyword in _keywords(makers[kind]) else {}
+    return plain or named
+
+
+def _keywords(maker: Maker) -> set[str]:
     """Return the keyword arguments a part can be given, with those of its `style` among them."""
     if isinstance(maker, nn.Module):
         return set()
@@ -184,7 +214,7 @@ def _keywords(maker: nn.Module | Callable[..., nn.Module]) -> set[str]:
     parameters = inspect.signature(maker).parameters.values()
     names = {item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
     styled = set(_STYLE) if "style" in names else set()
-    return (names - _SET_BY_BUILD - fixed) | styled
+    return (names - _SET_HERE - fixed) | styled
 
 
 def _with_style(share: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +226,6 @@ def _described(value: Any) -> Any:
     """Return a value as a spec can hold it: objects by the name of their class or function."""
     if isinstance(value, nn.Module):
         value = type(value)
-    if isinstance(value, partial):
+    while isinstance(value, partial):
         value = value.func
     return f"{value.__module__}:{value.__qualname__}" if callable(value) else value

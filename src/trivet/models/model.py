@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from jaxtyping import Float, UInt8
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec
-from trivet.models.backbone import Backbone
 from trivet.models.spec import ModelSpec
 
 
@@ -41,8 +41,17 @@ class Model(nn.Module):
 
     @property
     def anchor_spec(self) -> AnchorSpec:
-        """Which anchors the head's output is relative to."""
-        return self.head.anchor_spec
+        """Which anchors the head's output is relative to.
+
+        Raises:
+            UsageError: If the head has none.
+        """
+        spec = getattr(self.head, "anchor_spec", None)
+        if not isinstance(spec, AnchorSpec):
+            raise UsageError(
+                f"the head {type(self.head).__name__} has no anchors", "give it an `anchor_spec`"
+            )
+        return spec
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Any:
         """Return the head's output for normalised images of any size."""

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from trivet.errors import UsageError
-from trivet.models.files import WeightsFile, plain_state, read_weights
+from trivet.models.files import WeightsFile, plain_state, read_weights, save_weights
 from trivet.models.layouts import from_effdet, from_lite_package, from_timm
 from trivet.models.model import Model
 from trivet.structures import LabelMap
+
+__all__ = ["WeightsReport", "load_weights", "save_weights"]
 
 Labels = LabelMap | Sequence[str]
 
@@ -108,7 +110,7 @@ def _names(model: Model, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, 
     if any(key.startswith(("neck.", "head.")) for key in tensors):
         return "trivet", {key: key for key in tensors}
     if any(key.startswith(("fpn.", "class_net.", "box_net.")) for key in tensors):
-        return "effdet", from_effdet(tensors, min_level=model.neck.features[0].level)
+        return "effdet", from_effdet(tensors, min_level=model.anchor_spec.min_level)
     prefix = "backbone.body."
     wanted = [key.removeprefix(prefix) for key in model.state_dict() if key.startswith(prefix)]
     if "_conv_stem.weight" not in tensors:

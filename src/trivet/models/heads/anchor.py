@@ -42,10 +42,13 @@ class Tower(nn.Module):
         """Return the prediction of each level."""
         predictions = []
         for level, x in enumerate(maps):
-            for conv, norms in zip(self.convs, self.norms, strict=True):
-                x = self.activation(norms[level](conv(x)))
+            for conv, norm in zip(self.convs, self._norms_of(level), strict=True):
+                x = self.activation(norm(conv(x)))
             predictions.append(self.predict(x))
         return tuple(predictions)
+
+    def _norms_of(self, level: int) -> list[nn.Module]:
+        return [list(norms.children())[level] for norms in self.norms]
 
 
 class AnchorHead(nn.Module):

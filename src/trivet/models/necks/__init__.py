@@ -6,8 +6,14 @@ from functools import partial
 from torch import nn
 
 from trivet.models.necks.bifpn import bifpn_layout
+from trivet.models.necks.fpn import FPN
 from trivet.models.necks.graph import GraphNeck
+from trivet.models.necks.pan import pan_layout
+from trivet.models.necks.quad import quad_layout
 
 NECKS: dict[str, Callable[..., nn.Module]] = {
     "bifpn": partial(GraphNeck, layout=bifpn_layout),
+    "fpn": FPN,
+    "pan": partial(GraphNeck, layout=pan_layout),
+    "quad": partial(GraphNeck, layout=quad_layout),
 }

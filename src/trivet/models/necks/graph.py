@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
 from trivet.models.blocks import Conv, MaxPool, Padding, Style, start_glorot
+from trivet.models.necks.features import wanted_features
 from trivet.structures import FeatureSpec
 
 Fusion = Literal["fast", "softmax", "sum"]
@@ -32,6 +33,28 @@ class Node:
 
 
 Layout = Callable[[int, int], tuple[Node, ...]]
+
+
+class Plan:
+    """Collects a layout's nodes and numbers their maps.
+
+    Args:
+        first: Finest level.
+        last: Coarsest level.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        self.levels = range(first, last + 1)
+        self.nodes: list[Node] = []
+
+    def source(self, level: int) -> int:
+        """Return the number of the map of this level that enters the layer."""
+        return level - self.levels[0]
+
+    def add(self, level: int, *inputs: int) -> int:
+        """Add a node that makes this level from these maps, and return its map's number."""
+        self.nodes.append(Node(level, inputs))
+        return len(self.levels) + len(self.nodes) - 1
 
 
 class Resample(nn.Module):
@@ -95,6 +118,7 @@ class Fuse(nn.Module):
         return weights / (weights.sum() + 1e-4)
 
     def extra_repr(self) -> str:
+        """Show the fusion in the model's printout."""
         return f"fusion={self.fusion!r}"
 
 
@@ -264,22 +288,3 @@ class GraphNeck(nn.Module):
         for layer in self.layers:
             maps = layer(maps)
         return tuple(maps)
-
-
-def wanted_features(features: Sequence[FeatureSpec], levels: tuple[int, int]) -> tuple[FeatureSpec, ...]:
-    """Return the backbone's features a neck of these levels takes: from the finest level without a gap.
-
-    Raises:
-        UsageError: If the levels are empty or the backbone lacks one that cannot be made from a finer one.
-    """
-    first, last = levels
-    given = [feature.level for feature in features]
-    used = tuple(feature for feature in features if first <= feature.level <= last)
-    if first > last:
-        raise UsageError(f"a neck's levels are (finest, coarsest), got {levels}")
-    if not used or [feature.level for feature in used] != list(range(first, first + len(used))):
-        raise UsageError(
-            f"the neck starts at level {first} (stride {2**first}) but the backbone gives levels {given}",
-            "choose levels that start at one of the backbone's, or another backbone",
-        )
-    return used
