@@ -243,7 +243,9 @@ def _colour(strength: float) -> Any:
     ]
     return library.Compose(
         [
-            library.RandomBrightnessContrast(0.35 * strength, 0.35 * strength, p=0.8),
+            # Gamma does most of the brightening: it leaves detail in what is bright or dark already.
+            library.RandomGamma((100 / (1 + 0.7 * strength), 100 * (1 + 0.7 * strength)), p=0.6),
+            library.RandomBrightnessContrast(0.15 * strength, 0.25 * strength, p=0.6),
             library.HueSaturationValue(round(20 * strength), round(40 * strength), 0, p=0.5),
             library.OneOf(worse, p=0.25 * strength),
             library.ToGray(p=0.05 * strength),

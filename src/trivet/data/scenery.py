@@ -34,11 +34,11 @@ def scribbles(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             angle, sides = rng.uniform(0, 90), rng.uniform(0.03, 0.12, 2) * min(height, width)
             corners = cv2.boxPoints((start.tolist(), sides.tolist(), angle))
             cv2.fillPoly(cover, [corners.astype(np.int32)], 255, cv2.LINE_AA)
-    colour = contrasting_colour(image.reshape(-1, 3), rng, least=20)
+    colour = contrasting_colour(image.reshape(-1, 3), rng, least=20.0)
     return image + (cover[..., None] / np.float32(255)) * (colour - image)
 
 
-def contrasting_colour(behind: np.ndarray, rng: np.random.Generator, *, least: float = 55) -> np.ndarray:
+def contrasting_colour(behind: np.ndarray, rng: np.random.Generator, *, least: float = 55.0) -> np.ndarray:
     """Draw a colour that stands out against the pixels behind it.
 
     Args:
