@@ -43,7 +43,7 @@ def pr_chart(curves: PrCurves, names: Sequence[str], *, key: str = "pr") -> str:
         key=key,
         title="Precision against recall at IoU 0.5",
         description=f"Area under the curve of {'each class' if len(named) == len(known) else 'the weakest classes'}: {told or 'none'}.",
-        size=(400, 300),
+        size_hw=(300, 400),
     )
 
 
@@ -57,7 +57,7 @@ def confusion_chart(
         names: Class names, in label order.
         key: See `draw_svg`. With many classes the most confused are shown and the rest added up.
     """
-    counts, labels = _most_confused(confusion, [plain_label(name, 12) for name in names])
+    counts, labels = most_confused(confusion, [plain_label(name, 12) for name in names])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side, longest = len(labels), max(len(label) for label in labels)
     cell = 24 if side > 6 else 52  # px, with room around for the names
@@ -87,7 +87,7 @@ def confusion_chart(
 
     right = int(np.trace(confusion[:-1, :-1]))
     told = f"{right} right, {int(confusion[:-1, -1].sum())} missed, {int(confusion[-1].sum())} false predictions."
-    return draw_svg(paint, key=key, title="Confusion matrix", description=told, size=(wide, wide))
+    return draw_svg(paint, key=key, title="Confusion matrix", description=told, size_hw=(wide, wide))
 
 
 def error_chart(errors: Sequence[ErrorShare], *, key: str = "errors") -> str:
@@ -141,7 +141,9 @@ def size_chart(sides_px: Float[np.ndarray, " n"], *, key: str = "sizes") -> str:
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set(xlabel="side of the box, px", ylabel="boxes")
 
-    return draw_svg(paint, key=key, title="Box sizes", description=f"{middle.capitalize()}.", size=(400, 240))
+    return draw_svg(
+        paint, key=key, title="Box sizes", description=f"{middle.capitalize()}.", size_hw=(240, 400)
+    )
 
 
 def _bars(
@@ -168,11 +170,11 @@ def _bars(
         axes.grid(visible=False)
 
     return draw_svg(
-        paint, key=key, title=title, description=description, size=(400, 40 + 24 * max(len(labels), 2))
+        paint, key=key, title=title, description=description, size_hw=(40 + 24 * max(len(labels), 2), 400)
     )
 
 
-def _most_confused(
+def most_confused(
     confusion: Int64[np.ndarray, "rows columns"], names: list[str]
 ) -> tuple[Float64[np.ndarray, "rows2 columns2"], list[str]]:
     """Keep the classes with most mistakes and add up the others; sums over rows and columns stay."""

@@ -13,6 +13,8 @@ from trivet.errors import UsageError
 from trivet.evaluate.scores import DetectionScores
 from trivet.structures import BoxTarget, Detections
 
+History = Sequence[Mapping[str, int | float]]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -91,7 +93,7 @@ class ReportContents:
     names: Sequence[str]
     sentence: str | None = None
     scores: DetectionScores | None = None
-    history: Sequence[Mapping[str, float]] = ()
+    history: History = ()
     choices: Sequence[Choice] = ()
     facts: DataFacts = field(default_factory=DataFacts)
     problems: Sequence[Problem] = ()

@@ -1,18 +1,17 @@
 """Charts of a run's history: what was lost, what was gained, and the learning rate."""
 
 import math
-from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from trivet.report.contents import History
 from trivet.report.naming import plain_label
 from trivet.report.palette import ACCENT, series_colour
 from trivet.report.svg import draw_svg, put_legend
 
-History = Sequence[Mapping[str, float]]
 NOT_LOSSES = ("step", "epoch", "lr")
 METRIC_NAMES = {"val_map": "mAP", "val_map50": "mAP50"}
 
@@ -66,7 +65,9 @@ def rate_chart(history: History, *, key: str = "rate") -> str:
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
 
     top = max((rate for _, rate in points), default=0.0)
-    return draw_svg(paint, key=key, title="Learning rate", description=f"Highest {top:.3g}.", size=(400, 200))
+    return draw_svg(
+        paint, key=key, title="Learning rate", description=f"Highest {top:.3g}.", size_hw=(200, 400)
+    )
 
 
 def _loss_names(history: History) -> list[str]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from trivet.data.problems import PROBLEMS, Problem
 from trivet.evaluate.scores import DetectionScores
 from trivet.report import charts, curves
-from trivet.report.contents import AuditContents, DataFacts, Picture, ReportContents
+from trivet.report.contents import AuditContents, DataFacts, History, Picture, ReportContents
 from trivet.report.palette import class_colour
 from trivet.report.pictures import DrawnPicture, drawn
 from trivet.report.sentences import advice, audited, found_share, learnt
@@ -84,7 +84,7 @@ def _classes(scores: DetectionScores, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _history(history: curves.History) -> list[Markup]:
+def _history(history: History) -> list[Markup]:
     if not history:
         return []
     found = [curves.loss_chart(history)]

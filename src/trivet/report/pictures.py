@@ -62,7 +62,7 @@ def data_uri(image: UInt8[np.ndarray, "h w 3"], *, most_bytes: int) -> str:
         for quality in QUALITIES:
             written = io.BytesIO()
             # Full colour resolution: halved, it would smear coloured lines and letters.
-            picture.save(written, "JPEG", quality=quality, subsampling=0, optimize=True)
+            picture.save(written, "JPEG", quality=quality, subsampling=0)
             uri = "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
             if len(uri) <= most_bytes or max(picture.size) < 64:
                 return uri
@@ -71,7 +71,7 @@ def data_uri(image: UInt8[np.ndarray, "h w 3"], *, most_bytes: int) -> str:
         )
 
 
-def _shrunk(image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+def _shrunk(image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h2 w2 3"], float]:
     """Return the image with no side over `LONGEST_PX`, and its scale: lines are drawn at the size they are seen."""
     scale = min(1.0, LONGEST_PX / max(image.shape[:2]))
     if scale == 1.0:

@@ -56,10 +56,13 @@ def audited(findings: Sequence[Finding], problems: int) -> str:
     """Say in one sentence what an audit has found."""
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
     told = [f"{n} {severity}{'s' if n > 1 else ''}" for severity, n in counts.items() if n]
-    read = (
-        f"{problems:,} record{'s' if problems != 1 else ''} could not be used as written" if problems else ""
-    )
-    parts = [part for part in (" and ".join(told[-2:]) if len(told) < 3 else ", ".join(told), read) if part]
+    parts = [" and ".join(told) if len(told) < 3 else ", ".join(told)] if told else []
+    if problems:
+        parts.append(
+            "1 fault was met while reading"
+            if problems == 1
+            else f"{problems:,} faults were met while reading"
+        )
     return ("; ".join(parts) or "No fault was found") + "."
 
 

@@ -47,7 +47,7 @@ def draw_svg(
     key: str,
     title: str,
     description: str,
-    size: tuple[float, float] = (400, 270),
+    size_hw: tuple[int, int] = (270, 400),
 ) -> str:
     """Draw one chart and return it as an `<svg>` element for a page.
 
@@ -56,12 +56,12 @@ def draw_svg(
         key: Unlike every other chart's of the page, letters and dashes: the prefix of the element's ids.
         title: What the chart shows, for screen readers.
         description: What is to be seen in it, with its main numbers, for screen readers.
-        size: Width and height in CSS pixels at which its text is 11 pixels high.
+        size_hw: Height and width in CSS pixels at which its text is 11 pixels high.
     """
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         # The browser finds a font for what DejaVu lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        figure = Figure(figsize=(size_hw[1] / 72, size_hw[0] / 72), layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure.add_subplot())
         written = io.StringIO()
@@ -97,6 +97,7 @@ def _inline(root: ElementTree.Element, key: str, title: str, description: str) -
             root.remove(child)
     width, height = root.attrib["viewBox"].split()[2:]
     root.attrib = {
+        "xmlns": "http://www.w3.org/2000/svg",
         "viewBox": root.attrib["viewBox"],
         "width": width,
         "height": height,
