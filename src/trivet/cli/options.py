@@ -36,8 +36,8 @@ def write_json_option(path: str | None, content: Any) -> None:
 
 def show(content: RenderableType) -> None:
     """Print to standard output, as wide as the terminal, or 100 characters where there is none."""
-    console = Console(highlight=False)
-    console.print(content, width=None if console.is_terminal else 100)
+    width = None if Console().is_terminal else 100
+    Console(highlight=False, width=width).print(content)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
 from trivet.report.contents import Choice, DataFacts, Picture, ReportContents
 from trivet.report.page import write_report
 from trivet.structures import BoxTarget, Detections, PredictionTable
-from trivet.train.history import read_history
+from trivet.train.history import Row, read_history
 
 GALLERY_EACH = 6
 SHOWN_SCORE = 0.3
@@ -64,7 +64,7 @@ def _contents(
         task="detection",
         names=run.labels.names,
         scores=scores,
-        history=read_history(run.folder.history),
+        history=[_numbers(row) for row in read_history(run.folder.history)],
         choices=_choices(run),
         facts=_facts(run, splits),
         problems=[
@@ -78,6 +78,10 @@ def _contents(
         environment=environment,
         command=command or shlex.join(["trivet", "fit", run.recipe.data.path]),
     )
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.items() if not isinstance(value, str)}
 
 
 def _choices(run: Run) -> list[Choice]:

@@ -14,8 +14,9 @@ from trivet.data.dataset import Dataset
 from trivet.data.mix import Mix
 from trivet.errors import UsageError
 from trivet.models.build import build_model
+from trivet.models.files import save_weights
 from trivet.models.model import Model
-from trivet.models.weights import load_weights, save_weights
+from trivet.models.weights import load_weights
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
@@ -65,11 +66,11 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
         torch.set_num_threads(recipe.machine.threads or max(1, look_at_machine().cores // fabric.world_size))
     seed_everything(recipe.train.seed, verbose=False)
     model = model_of(recipe, classes=len(labels))
-    if plan.start_from is not None:
-        load_weights(model, plan.start_from, new_labels=labels)
     task = build_task(model, recipe)
-    if fabric.is_global_zero:
-        plan.folder.model.write_text(model.spec.to_json())
+    if plan.start_from is not None:
+        started = load_weights(model, plan.start_from, new_labels=labels).text()
+        if fabric.is_global_zero:
+            plan.folder.weights.write_text(started + "\n")
     val = eval_loader(
         plan.val,
         size_hw=recipe.model.size_hw,
@@ -83,6 +84,7 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
         return validate_detector(candidate, task, val, plan.val.truth, labels)
 
     def keep_best(candidate: torch.nn.Module) -> None:
+        assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"
         save_weights(candidate, plan.folder.best, labels=labels)
 
     job = Job(

@@ -8,8 +8,8 @@ from typing import Any
 
 from trivet.errors import UsageError
 from trivet.models.build import build_model
+from trivet.models.files import read_weights
 from trivet.models.model import Model
-from trivet.models.spec import ModelSpec
 from trivet.models.weights import load_weights
 from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
 from trivet.structures import LabelMap
@@ -34,9 +34,9 @@ class RunFolder:
         return self.path / "labels.json"
 
     @property
-    def model(self) -> Path:
-        """How the model is built."""
-        return self.path / "model.json"
+    def weights(self) -> Path:
+        """What the run started from, in words."""
+        return self.path / "weights.txt"
 
     @property
     def history(self) -> Path:
@@ -162,9 +162,9 @@ def load_run(path: str | Path) -> Run:
         raise UsageError(
             f"{run.path} has no best.safetensors: it was never validated", "finish it with --resume"
         )
-    try:
-        model = build_model(ModelSpec.from_json(run.model.read_text()))
-    except OSError as fault:
-        raise UsageError(f"cannot read {run.model}: {fault.strerror}") from fault
-    load_weights(model, run.best)
+    file = read_weights(run.best)
+    if file.spec is None:
+        raise UsageError(f"{run.best} does not say which model it belongs to", "it was not written by a run")
+    model = build_model(file.spec)
+    load_weights(model, file.tensors)
     return Run(run, recipe, labels, model.eval(), build_task(model, recipe))
