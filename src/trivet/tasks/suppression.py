@@ -1,7 +1,7 @@
 """How overlapping detections of one image are thinned out: names -> what does it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from trivet.geometry.suppress import hard_nms, soft_nms
 from trivet.structures import Detections
 
 
+@runtime_checkable
 class Suppressor(Protocol):
     """Thins out the detections of one image."""
 

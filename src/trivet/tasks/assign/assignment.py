@@ -1,7 +1,7 @@
 """What an assigner takes and gives: the truth of a batch in one piece, and which anchors train on what."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -47,6 +47,7 @@ class Assignment:
     class_labels: Int64[Tensor, " q"]
 
 
+@runtime_checkable
 class Assigner(Protocol):
     """Chooses the anchors that train on each object."""
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trivet.geometry.boxes import matched_iou, reach_into
+from trivet.geometry.boxes import areas, matched_iou, reach_into
 from trivet.geometry.grid import AnchorGrid
 from trivet.tasks.assign.assignment import Assignment, JoinedTruth, best_of_each
 
 _MOST_PAIRS = 1 << 21  # (object, anchor) pairs compared at once: 32 MB for the boxes of as many anchors
+_NEARNESS = 1e-4  # what a distance of one anchor is worth in IoU: decides between equals only
 _CHOICES = 64  # how far down its list of anchors an object goes when the better ones are taken
 
 
@@ -22,6 +23,7 @@ class FairIou:
       both train.
     - Objects with one and the same box are one object with several classes: its anchors are positive for each.
       Apart they could only contradict each other, each being the other's negative at the same place.
+    - Anchors that hold a small object overlap it all alike; of these the one nearest its centre counts as the best.
     - An object without area inside the input, or that overlaps no anchor, gets none.
 
     Where no two objects want one anchor this equals `ArgmaxIou`.
@@ -51,14 +53,16 @@ class FairIou:
         window = grid.nearby(boxes_xyxy[:1], self.threshold).shape[1]
         for part in rows.split(max(1, _MOST_PAIRS // max(1, window))):
             near = grid.nearby(boxes_xyxy[part], self.threshold)
-            overlap = matched_iou(boxes_xyxy[part, None], anchors_xyxy[near.clamp(min=0)])
+            found = anchors_xyxy[near.clamp(min=0)]
+            overlap = matched_iou(boxes_xyxy[part, None], found)
             overlap = torch.where(near >= 0, overlap, -1.0)
             near = near + image[part, None] * grid.count
             owner, column = (overlap >= self.threshold).nonzero().unbind(1)
             anchors.append(near[owner, column])
             owners.append(part[owner])
             overlaps.append(overlap[owner, column])
-            best, column = overlap.topk(min(_CHOICES, overlap.shape[1]), dim=1)
+            fondness = overlap - _NEARNESS * _distance(boxes_xyxy[part, None], found).clamp(max=1)
+            best, column = fondness.topk(min(_CHOICES, overlap.shape[1]), dim=1)
             choices.append(near.gather(1, column))
             choice_overlaps.append(best)
         claimant, claimed = _settle(
@@ -69,6 +73,12 @@ class FairIou:
         strength = torch.cat([boxes_xyxy.new_full((len(claimed),), 2.0), *overlaps])
         winners = best_of_each(anchor, strength)
         return anchor[winners], owner[winners]
+
+
+def _distance(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
+    """Return the distance of the centres in anchor sizes, squared."""
+    apart = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:] - anchors_xyxy[..., :2] - anchors_xyxy[..., 2:]) / 2
+    return apart.square().sum(dim=-1) / areas(anchors_xyxy)
 
 
 def _settle(choices: Tensor, overlaps: Tensor) -> tuple[Tensor, Tensor]:

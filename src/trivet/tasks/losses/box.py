@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from trivet.geometry.boxes import matched_ciou, matched_giou
 _MOST_LOG = math.log(1000 / 16)
 
 
+@runtime_checkable
 class BoxLoss(Protocol):
     """The loss of the positives' boxes; `weight` is what it is multiplied by beside the class loss."""
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from trivet.errors import UsageError
 _CACHED = 1 << 16  # logits at a time on a CPU: what fits in its cache halves the time
 
 
+@runtime_checkable
 class ClassLoss(Protocol):
     """The loss of one level's class logits."""
 
