@@ -1,0 +1,69 @@
+import pytest
+
+from trivet.errors import UsageError
+from trivet.recipe.choose import Draft, choose
+from trivet.recipe.fingerprint import Fingerprint
+from trivet.recipe.machine import Machine
+
+CPU = Machine("cpu", 16.0, 2, False)
+GPU = Machine("cuda", 12.0, 8, True)
+CELLS = Fingerprint(205, 2740, 3, (480, 640), 0.06, 25, 240)
+
+
+def chosen(facts=CELLS, machine=CPU, **given):
+    draft = Draft({"data.path": "cells", **{key.replace("__", "."): value for key, value in given.items()}})
+    choose(draft, facts, machine)
+    return draft.recipe()
+
+
+def test_everything_is_chosen_with_a_reason():
+    recipe = chosen()
+    assert recipe.model.name == "efficientdet_lite0"
+    assert recipe.train.epochs == 100
+    automatic = {key: who for key, who in recipe.chosen.items() if who.by == "automatic"}
+    assert {"model.name", "model.size_hw", "train.batch", "train.lr", "train.epochs"} <= automatic.keys()
+    assert all(who.why for who in automatic.values())
+    assert recipe.chosen["data.path"].by == "given"
+
+
+def test_what_is_given_stays():
+    recipe = chosen(model__size_hw=(200, 264), train__lr=0.5, train__minutes=3.0, train__batch=2)
+    assert (recipe.model.size_hw, recipe.train.lr) == ((200, 264), 0.5)
+    assert (recipe.train.minutes, recipe.train.epochs, recipe.train.batch) == (3.0, None, 2)
+
+
+def test_the_input_has_the_images_shape_and_grows_with_the_budget():
+    sizes = [chosen(train__minutes=minutes).model.size_hw for minutes in (2.0, 15.0, 60.0, 600.0)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] != sizes[-1]
+    for height, width in sizes:
+        assert height % 32 == width % 32 == 0
+        assert abs(width / height - 640 / 480) < 0.2
+
+
+def test_large_objects_need_no_large_input():
+    large = Fingerprint(205, 2740, 3, (480, 640), 0.5, 5, 240)
+    assert max(chosen(large, train__minutes=600.0).model.size_hw) < max(
+        chosen(train__minutes=600.0).model.size_hw
+    )
+
+
+@pytest.mark.parametrize("images", [1, 3, 40, 100_000])
+@pytest.mark.parametrize("boxes", [0, 500])
+def test_any_number_of_images_gives_a_recipe(images, boxes):
+    facts = Fingerprint(images, boxes, 1, (37, 2000), 0.01 if boxes else 0.0, 1, 0)
+    recipe = chosen(facts)
+    assert 1 <= recipe.train.batch <= 8
+    assert 12 <= (recipe.train.epochs or 0) <= 150
+    assert min(recipe.model.size_hw) >= 128
+
+
+def test_a_gpu_gets_a_larger_model_and_bfloat16():
+    recipe = chosen(machine=GPU)
+    assert recipe.model.name == "tf_efficientdet_d1"
+    assert (recipe.train.precision, recipe.machine.accelerator) == ("bf16", "cuda")
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(UsageError, match=r"unknown recipe key 'train\.learning_rate'"):
+        Draft({"train.learning_rate": 1})
