@@ -55,22 +55,20 @@ def resampled_ap(
     classes: int,
 ) -> Float64[np.ndarray, "resamples classes thresholds"]:
     """Return each class's AP when image i occurs `weights[..., i]` times; NaN without objects."""
-    thresholds = matches.right.shape[2]
-    ap = np.full((len(weights), classes, thresholds), np.nan)
+    ap = np.full((len(weights), classes, matches.right.shape[2]), np.nan)
     by_image = np.ascontiguousarray(weights.T.astype(np.int32))
     for label in range(classes):
-        truth = objects.of_label(label)
+        truth, rows = objects.of_label(label), found.of_label(label)
         positives = by_image[objects.image[truth][matches.counted[truth, 0]]].sum(axis=0)
-        rows = found.of_label(label)
         order = score_order(found.scores[rows])
         right, ignored = matches.right[rows, 0][order], matches.ignored[rows, 0][order]
         # Nothing after the last right prediction changes any AP.
         useful = int(np.flatnonzero(right.any(axis=1)).max(initial=-1)) + 1
         image = found.image[rows][order][:useful]
-        step = max(_CELLS_AT_ONCE // max(useful, 1), 1)
+        step = max(_CELLS_AT_ONCE // max(useful, int(positives.max(initial=0)), 1), 1)
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
-            drawn = np.ascontiguousarray(by_image[image, part].T)
+            drawn = by_image[image, part]
             ap[part, label] = _weighted_ap(drawn, right[:useful], ignored[:useful], positives[part])
     return ap
 
@@ -78,26 +76,33 @@ def resampled_ap(
 def _weighted_ap(
     drawn: np.ndarray, right: np.ndarray, ignored: np.ndarray, positives: np.ndarray
 ) -> np.ndarray:
-    """Return AP `[resamples, thresholds]` of predictions that occur `drawn` `[resamples, n]` times each."""
-    everything = np.cumsum(drawn, axis=1, dtype=np.int32)
-    ap = np.zeros((len(drawn), right.shape[1]))
+    """Return AP `[resamples, thresholds]` of `n` predictions that occur `drawn` `[n, resamples]` times each."""
+    ap = np.repeat(np.where(positives > 0, 0.0, np.nan)[:, None], right.shape[1], axis=1)
+    ever_right = np.flatnonzero(right.any(axis=1))
+    if not len(ever_right):
+        return ap
+    everything = np.cumsum(np.add.reduceat(drawn, np.append(0, ever_right[:-1] + 1), axis=0), axis=0)
+    levels = _levels_reached(positives)
     for threshold in range(right.shape[1]):
         hits = np.flatnonzero(right[:, threshold])
-        if not len(hits):
-            continue
-        counted = everything[:, hits]
+        counted = everything[np.searchsorted(ever_right, hits)]
         out = np.flatnonzero(ignored[:, threshold])
         if len(out):
-            before = np.cumsum(drawn[:, out], axis=1)
-            counted = counted - np.pad(before, ((0, 0), (1, 0)))[:, np.searchsorted(out, hits)]
-        number = np.cumsum(drawn[:, hits], axis=1)
+            before = np.cumsum(drawn[out], axis=0)
+            counted = counted - np.pad(before, ((1, 0), (0, 0)))[np.searchsorted(out, hits)]
+        number = np.cumsum(drawn[hits], axis=0)
         precision = number / np.maximum(counted, 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        recall = number / np.maximum(positives, 1)[:, None]
-        reached = np.searchsorted(RECALL_LEVELS, recall, side="right")
-        ap[:, threshold] = (envelope * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / len(RECALL_LEVELS)
-    ap[positives == 0] = np.nan
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        reached = np.take_along_axis(levels, number, axis=0)
+        levels_here = np.diff(reached, axis=0, prepend=0)
+        ap[:, threshold] += (envelope * levels_here).sum(axis=0) / len(RECALL_LEVELS)
     return ap
+
+
+def _levels_reached(positives: np.ndarray) -> np.ndarray:
+    """Return `[most + 1, resamples]`: how many recall levels finding 0, 1 ... `most` objects reaches."""
+    recall = np.arange(positives.max(initial=0) + 1)[:, None] / np.maximum(positives, 1)
+    return np.searchsorted(RECALL_LEVELS, recall, side="right")
 
 
 def _mean_of_known(ap: np.ndarray) -> np.ndarray:

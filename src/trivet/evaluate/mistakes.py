@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from trivet.evaluate.matching import Matches
 from trivet.evaluate.overlaps import Pairs, overlapping_pairs
-from trivet.evaluate.precision import mean, precision_at_recall
+from trivet.evaluate.precision import mean, precision_at_recall, score_order
 from trivet.evaluate.ranking import RankedBoxes
 from trivet.evaluate.scores import ErrorShare
 
@@ -94,6 +94,8 @@ def error_budget(
     right, counts = matches.right[:, 0, 0], ~matches.ignored[:, 0, 0]
     positives = np.bincount(objects.labels[matches.counted[:, 0]], minlength=classes)
     missed = np.bincount(objects.labels[mistakes.missed], minlength=classes)
+    place = np.empty(len(found), np.int64)
+    place[score_order(found.scores)] = np.arange(len(found))
     # Row -1 is what a prediction that repairs nothing points to.
     truth_labels = np.append(objects.labels, -1)[mistakes.repairs]
 
@@ -101,13 +103,13 @@ def error_budget(
         repaired = (mistakes.kind == number) & (mistakes.repairs >= 0)
         keep = counts & ((mistakes.kind != number) | repaired)
         labels = np.where(repaired, truth_labels, found.labels)
-        return _ap50(labels[keep], found.scores[keep], (right | repaired)[keep], positives)
+        return _ap50(labels[keep], place[keep], (right | repaired)[keep], positives)
 
     ap50 = {name: ap50_without(number) for number, name in enumerate(ERRORS)}
-    ap50["missed"] = _ap50(found.labels[counts], found.scores[counts], right[counts], positives - missed)
+    ap50["missed"] = _ap50(found.labels[counts], place[counts], right[counts], positives - missed)
     # A class of which every object was missed has nothing left to find.
     ap50["missed"][(positives > 0) & (positives == missed)] = 1.0
-    now = mean(_ap50(found.labels[counts], found.scores[counts], right[counts], positives))
+    now = mean(_ap50(found.labels[counts], place[counts], right[counts], positives))
     count = np.bincount(mistakes.kind[mistakes.kind >= 0], minlength=len(ERRORS))
     count[_KINDS.index("missed")] = missed.sum()
     shares = [
@@ -137,11 +139,12 @@ def _best_claims(nearest: np.ndarray, claims: np.ndarray, scores: np.ndarray) ->
 
 def _ap50(
     labels: Int64[np.ndarray, " n"],
-    scores: Float64[np.ndarray, " n"],
+    place: Int64[np.ndarray, " n"],
     right: Bool[np.ndarray, " n"],
     positives: Int64[np.ndarray, " classes"],
 ) -> Float64[np.ndarray, " classes"]:
-    order = np.lexsort((-scores, labels))
+    """Return each class's AP; `place` is where a prediction stands among all, best score first."""
+    order = np.argsort(labels * (place.max(initial=0) + 1) + place)
     ends = np.searchsorted(labels[order], np.arange(len(positives) + 1))
     ap = np.full(len(positives), np.nan)
     for label in np.flatnonzero(positives):

@@ -47,7 +47,8 @@ def paired_iou(
     """
     left_top = np.maximum(first_xyxy[:, :2], second_xyxy[:, :2])
     right_bottom = np.minimum(first_xyxy[:, 2:], second_xyxy[:, 2:])
-    common = np.prod(np.maximum(right_bottom - left_top, 0), axis=1)
+    common_wh = np.maximum(right_bottom - left_top, 0)
+    common = common_wh[:, 0] * common_wh[:, 1]
     whole = areas(first_xyxy)
     whole = np.where(crowd, whole, whole + areas(second_xyxy) - common)
     return np.divide(common, whole, out=np.zeros_like(common), where=whole > 0)
