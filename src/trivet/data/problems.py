@@ -84,6 +84,6 @@ def refuse(problems: Sequence[Problem], *, most: int = 10) -> None:
     shown = "\n".join(f"  {found.name}: {found.file}: {found.detail}" for found in stopping[:most])
     more = f"\n  ... and {len(stopping) - most:,} more" if len(stopping) > most else ""
     raise DataError(
-        f"the data set has {len(stopping):,} faults:\n{shown}{more}",
+        f"the data set has {len(stopping):,} fault{'s' * (len(stopping) > 1)}:\n{shown}{more}",
         'mend them, or read with on_bad="skip" to leave out what is faulty',
     )

@@ -140,6 +140,8 @@ class Folder:
     def fault_of(self, name: str, *, near: str) -> str:
         """Return which problem it is that `image_named` finds nothing: it is missing, or its path is outside."""
         name = name.strip().replace("\\", "/")
+        if _is_absolute(name):
+            name = self._inside(name)
         outside = _is_absolute(name) or clean_name(name, near=near) is None
         return "image-path-outside" if outside else "image-missing"
 
