@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -132,6 +133,11 @@ class TestDefault:
             tops = [dict(zip(result.labels, result.boxes_xyxy[:, 1], strict=True)) for result in results]
             above = [top[1] > top[2] for top in tops if len(top) == 2]
             assert any(above) == turned
+
+    @pytest.mark.parametrize("which", BUILT)
+    def test_travels_to_workers_that_are_not_forked(self, which):
+        sample = painted((60, 80), [(5, 5, 25, 25)])
+        assert_same(draw(pickle.loads(pickle.dumps(BUILT[which])), sample), draw(BUILT[which], sample))
 
     def test_stronger_changes_more(self):
         sample = painted((64, 64), [(20, 20, 40, 40)])

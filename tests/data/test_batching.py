@@ -4,6 +4,7 @@ import os
 import random
 import signal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,10 @@ from trivet.data.mix import Mix
 from trivet.errors import DataError, TrainingError, UsageError
 from trivet.structures import Batch
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 SIZE_HW = (32, 40)
 WORKERS = (0, 1, 2)
 
@@ -46,6 +50,11 @@ def assert_all_same(ones, others):
 class Killer(DrawnDataset):
     def __getitem__(self, index):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class AskedForSignals(DrawnDataset):
+    def __getitem__(self, index):
+        raise DataError(str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN))
 
 
 class Noisy:
@@ -190,6 +199,16 @@ class TestTrainLoader:
     def test_a_worker_that_dies(self):
         with pytest.raises(TrainingError, match=r"a loader worker died: (.|\n)*use fewer workers"):
             list(loader(Killer(), workers=1, augmentation="none").epoch(0))
+
+    @pytest.mark.parametrize(("workers", "ignores"), [(0, False), (1, True)])
+    def test_an_interrupt_is_for_the_main_process(self, workers, ignores):
+        with pytest.raises(DataError, match=str(ignores)):
+            list(loader(AskedForSignals(), workers=workers).epoch(0))
+
+    def test_workers_after_opencv_has_used_threads(self):
+        cv2.resize(np.zeros((3000, 3000, 3), np.uint8), (2500, 2500), interpolation=cv2.INTER_AREA)
+        dataset = DrawnDataset(size_hw=(800, 900))
+        assert len(list(loader(dataset, workers=1, augmentation="none").epoch(0))) == 4
 
     def test_waiting_is_measured(self):
         made = loader()

@@ -69,7 +69,7 @@ def build_augmentation(
                 "make it for the size that training uses",
             )
         return augmentation
-    if augmentation is None or isinstance(augmentation, (str, float)):
+    if augmentation is None or isinstance(augmentation, (str, float, int)):
         strength = _strength(augmentation)
         if strength == 0:
             return Letterboxed(None, size_hw, fill_rgb)
@@ -104,6 +104,18 @@ class DefaultAugmentation:
         if not 0 < self.strength <= 1:
             raise UsageError(f"an augmentation's strength is from 0 to 1, got {self.strength}")
         object.__setattr__(self, "_colour", _colour(self.strength))
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        # Made anew where it is unpickled, so that no worker imports Albumentations without `_albumentations`.
+        given = (
+            self.size_hw,
+            self.strength,
+            self.fill_rgb,
+            self.orientation,
+            self.min_visible,
+            self.min_side,
+        )
+        return DefaultAugmentation, given
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return a random variant of `sample`; at least one of its objects is wholly inside."""
@@ -195,7 +207,7 @@ class _Called:
 def _strength(given: str | float | None) -> float:
     if isinstance(given, str) and given not in STRENGTHS:
         raise unknown_name("augmentation", given, STRENGTHS)
-    return STRENGTHS[given or "none"] if given is None or isinstance(given, str) else given
+    return STRENGTHS[given or "none"] if given is None or isinstance(given, str) else float(given)
 
 
 def _adapted(augmentation: Any) -> Augmentation:

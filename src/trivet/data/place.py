@@ -143,7 +143,7 @@ def _resize(pixels: np.ndarray, source: Region, target: Region, shrinking: int) 
     height, width = target[3] - target[1], target[2] - target[0]
     if part.shape[:2] == (height, width):
         return part
-    shrinks = height < part.shape[0] or width < part.shape[1]
+    shrinks = height <= part.shape[0] and width <= part.shape[1]
     # INTER_AREA repeats pixels when it enlarges; linear is right there.
     how = cv2.INTER_LINEAR if shrinking == cv2.INTER_AREA and not shrinks else shrinking
     return cv2.resize(part, (width, height), interpolation=how)

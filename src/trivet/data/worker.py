@@ -4,6 +4,7 @@ A maker is a data set to torch's loader, whose items are whole batches. It holds
 is never changed, so any number of workers can share it.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -99,8 +100,10 @@ class EvalMaker:
 
 
 def start_worker(_: int) -> None:
-    """Leave OpenCV one thread: the workers are the parallelism."""
+    """Leave OpenCV one thread, as the workers are the parallelism, and Ctrl-C to the main process."""
+    # Not 1: OpenCV would wait for the threads that a fork leaves behind.
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
