@@ -1,7 +1,15 @@
 import pytest
+import torch
 
 from trivet.errors import UsageError
-from trivet.recipe.choose import Draft, choose
+from trivet.recipe.choose import (
+    Draft,
+    choose_anchors,
+    choose_budget,
+    choose_model,
+    choose_size,
+    choose_training,
+)
 from trivet.recipe.fingerprint import Fingerprint
 from trivet.recipe.machine import Machine
 
@@ -10,9 +18,13 @@ GPU = Machine("cuda", 12.0, 8, True)
 CELLS = Fingerprint(205, 2740, 3, (480, 640), 0.06, 25, 240)
 
 
-def chosen(facts=CELLS, machine=CPU, **given):
+def chosen(facts=CELLS, machine=CPU, boxes_wh=((40.0, 40.0),), **given):
     draft = Draft({"data.path": "cells", **{key.replace("__", "."): value for key, value in given.items()}})
-    choose(draft, facts, machine)
+    choose_model(draft, machine)
+    choose_budget(draft, facts)
+    choose_size(draft, facts, machine)
+    choose_anchors(draft, torch.tensor(boxes_wh).reshape(-1, 2))
+    choose_training(draft, facts, machine)
     return draft.recipe()
 
 
@@ -62,6 +74,23 @@ def test_a_gpu_gets_a_larger_model_and_bfloat16():
     recipe = chosen(machine=GPU)
     assert recipe.model.name == "tf_efficientdet_d1"
     assert (recipe.train.precision, recipe.machine.accelerator) == ("bf16", "cuda")
+
+
+def test_anchors_fit_small_objects():
+    recipe = chosen(boxes_wh=[(14.0, 14.0)] * 50)
+    assert recipe.model.options["anchor_scale"] < 3
+    assert "anchors meet 0% of boxes, with scale" in recipe.chosen["model.options"].why
+
+
+def test_anchors_that_fit_are_left_and_given_ones_stay():
+    assert chosen(boxes_wh=[(40.0, 40.0)] * 50).model.options == {}
+    given = {"anchor_scale": 2.5}
+    assert chosen(boxes_wh=[(14.0, 14.0)], model__options=given).model.options == given
+    assert chosen(boxes_wh=[]).model.options == {}
+
+
+def test_weights_of_a_whole_detector_keep_their_anchors():
+    assert chosen(boxes_wh=[(14.0, 14.0)], model__pretrained="detector.pth").model.options == {}
 
 
 def test_an_unknown_key_is_refused():

@@ -4,11 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from trivet.errors import unknown_name
+from trivet.geometry.anchors import AnchorSpec
+from trivet.geometry.propose import propose_anchors
 from trivet.models.backbone import packaged_weights
-from trivet.recipe.fingerprint import Fingerprint
+from trivet.models.zoo import zoo_entry
+from trivet.recipe.fingerprint import Fingerprint, boxes_at_input, fingerprint
 from trivet.recipe.machine import Machine
 from trivet.recipe.recipe import Chosen, Recipe, known_keys, make_recipe
+from trivet.structures import LabelMap, TruthTable
 
 COMFORTABLE_SIDE = 32.0
 """Pixels at the network's input that a typical object of the classes with the smallest ones should have."""
@@ -55,10 +62,8 @@ def choose_model(draft: Draft, machine: Machine) -> None:
     elif not made_of_parts:
         name = "tf_efficientdet_d1" if machine.memory_gib >= 12 else "tf_efficientdet_d0"
         draft.offer("model.name", name, f"trains at its own size in {machine.memory_gib:.0f} GiB")
-    backbone = str(draft.values.get("model.backbone") or draft.values.get("model.name", ""))
-    offline = (
-        packaged_weights(backbone.replace("efficientdet", "efficientnet").removeprefix("tf_")) is not None
-    )
+    name = draft.values.get("model.backbone") or zoo_entry(str(draft.values["model.name"])).backbone
+    offline = packaged_weights(str(name)) is not None
     why = "ImageNet weights are installed" if offline else "ImageNet weights from timm's hub"
     draft.offer("model.pretrained", True, f"{why}; a small data set needs them")
 
@@ -131,9 +136,42 @@ def choose_training(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
     draft.offer("machine.accelerator", machine.accelerator, "what this machine has")
 
 
-def choose(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
-    """Choose everything that was not given."""
+def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
+    """Choose anchors that meet the training boxes at the chosen size; weights of a whole detector keep theirs.
+
+    Args:
+        draft: Has a size by now.
+        boxes_wh: Widths and heights of the training boxes in pixels of the network's input.
+    """
+    if (
+        draft.has("model.options")
+        or isinstance(draft.values.get("model.pretrained"), str)
+        or not len(boxes_wh)
+    ):
+        return
+    own = zoo_entry(str(draft.values["model.name"])).options if draft.has("model.name") else {}
+    spec = AnchorSpec(
+        ratios=own.get("anchor_ratios", AnchorSpec().ratios), scale=own.get("anchor_scale", 4.0)
+    )
+    proposal = propose_anchors(boxes_wh, tuple(draft.values["model.size_hw"]), spec=spec)
+    if proposal.spec == spec:
+        return
+    options = {"anchor_scale": proposal.spec.scale, "anchor_ratios": proposal.spec.ratios}
+    draft.offer("model.options", options, proposal.reason)
+
+
+def choose(draft: Draft, truth: TruthTable, labels: LabelMap, machine: Machine) -> None:
+    """Choose everything that was not given.
+
+    Args:
+        draft: What was given.
+        truth: The training truth.
+        labels: Its classes.
+        machine: Where it will run.
+    """
+    facts = fingerprint(truth, labels)
     choose_model(draft, machine)
     choose_budget(draft, facts)
     choose_size(draft, facts, machine)
+    choose_anchors(draft, boxes_at_input(truth, draft.values["model.size_hw"]))
     choose_training(draft, facts, machine)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trivet.structures import LabelMap, TruthTable
 
@@ -53,3 +56,11 @@ def fingerprint(truth: TruthTable, labels: LabelMap) -> Fingerprint:
         crowded=int(np.quantile(per_image, 0.95)),
         rarest=int(counts.min()),
     )
+
+
+def boxes_at_input(truth: TruthTable, size_hw: tuple[int, int]) -> Float[Tensor, "n 2"]:
+    """Return widths and heights of the boxes (no crowds) as the letterboxed network input shows them, in pixels."""
+    height, width = size_hw
+    scale = (np.asarray([height, width]) / np.maximum(truth.sizes_hw, 1)).min(axis=1)[truth.image_index()]
+    wh = (truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]) * scale[:, None]
+    return torch.from_numpy(wh[~truth.crowd & (wh.min(axis=1) > 0)].astype(np.float32))

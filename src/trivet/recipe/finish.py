@@ -14,6 +14,7 @@ from trivet.evaluate.coco_results import write_coco_results
 from trivet.evaluate.detection import evaluate_detection
 from trivet.evaluate.predict import predict_dataset
 from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.fingerprint import boxes_at_input
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
 from trivet.report.contents import Choice, DataFacts, Picture, ReportContents
 from trivet.report.page import write_report
@@ -109,14 +110,9 @@ def _facts(run: Run, splits: Splits) -> DataFacts:
         name: np.bincount(dataset.truth.labels, minlength=len(run.labels)).tolist()
         for name, dataset in there.items()
     }
-    return DataFacts(rows, counts, _sides_at_input(splits.train, run.recipe.model.size_hw))
-
-
-def _sides_at_input(dataset: Dataset, size_hw: tuple[int, int]) -> np.ndarray:
-    truth = dataset.truth
-    scale = (np.asarray(size_hw) / np.maximum(truth.sizes_hw, 1)).min(axis=1)[truth.image_index()]
-    wh = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
-    return (np.sqrt(np.clip(wh.prod(axis=1), 0, None)) * scale).astype(np.float32)
+    return DataFacts(
+        rows, counts, boxes_at_input(splits.train.truth, run.recipe.model.size_hw).prod(dim=1).sqrt().numpy()
+    )
 
 
 def _gallery(dataset: Dataset, predictions: PredictionTable, scores: DetectionScores) -> list[Picture]:

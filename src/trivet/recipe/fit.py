@@ -47,10 +47,16 @@ def fit(
         UsageError: If something given cannot be used.
         TrainingError: If training cannot go on.
     """
+    origin = None if start_from is None else Path(start_from)
     made, splits, folder = prepare_run(
-        data, values or {}, recipe=Path(recipe) if recipe else None, out=Path(out), name=name
+        data,
+        values or {},
+        recipe=Path(recipe) if recipe else None,
+        start_from=origin,
+        out=Path(out),
+        name=name,
     )
-    weights = None if start_from is None else _weights_file(Path(start_from))
+    weights = None if origin is None else _weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = [ProgressBars()] if listeners is None else listeners
     train_run(Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown))
@@ -79,4 +85,4 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
 
 
 def _weights_file(path: Path) -> Path:
-    return RunFolder(path).best if path.is_dir() else path
+    return open_run_folder(path).best if path.is_dir() else path

@@ -10,17 +10,19 @@ from trivet.data.dataset import Splits
 from trivet.data.sources import read_dataset
 from trivet.errors import UsageError
 from trivet.recipe.choose import Draft, choose
-from trivet.recipe.fingerprint import fingerprint
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
 from trivet.recipe.run_folder import RunFolder, new_run_folder, write_json
 
 ALTERNATIVES = (("train.epochs", "train.minutes"), ("model.name", "model.backbone"))
 """Keys of which one excludes the other: what is given on the command line drops its alternative in a file."""
+MODEL_KEYS = ("model.name", "model.backbone", "model.neck", "model.head", "model.options", "model.size_hw")
 
 
-def draft_run(data: str | Path | None, values: Mapping[str, Any], recipe: Path | None) -> Draft:
-    """Join what was given with a recipe file; what was given wins.
+def draft_run(
+    data: str | Path | None, values: Mapping[str, Any], recipe: Path | None, start_from: Path | None = None
+) -> Draft:
+    """Join what was given with a recipe file, and with the model of the run it starts from; what was given wins.
 
     Raises:
         UsageError: If no data set is given, or a key is unknown.
@@ -33,6 +35,15 @@ def draft_run(data: str | Path | None, values: Mapping[str, Any], recipe: Path |
         if one in given:
             file_values.pop(other, None)
     chosen = {key: file_chosen.get(key, Chosen(by="recipe")) for key in file_values if key not in given}
+    if start_from is not None and start_from.is_dir():
+        model = {
+            key: value
+            for key, value in read_recipe(start_from / "recipe.toml")[0].items()
+            if key in MODEL_KEYS
+        }
+        if not given.keys() & {"model.name", "model.backbone"}:
+            file_values = model | file_values
+            chosen = dict.fromkeys(model, Chosen(by="automatic", why=f"the model of {start_from}")) | chosen
     draft = Draft({**file_values, **given}, chosen)
     if not draft.has("data.path"):
         raise UsageError("no data set was given", "trivet fit DATA")
@@ -68,6 +79,7 @@ def prepare_run(
     values: Mapping[str, Any],
     *,
     recipe: Path | None = None,
+    start_from: Path | None = None,
     out: Path = Path("runs"),
     name: str | None = None,
 ) -> tuple[Recipe, Splits, RunFolder]:
@@ -77,18 +89,19 @@ def prepare_run(
         data: The data set; `None` takes the recipe file's.
         values: What was given, by dotted recipe key; these win over the recipe file.
         recipe: A recipe file to start from.
+        start_from: A run folder whose model is taken, or a weights file.
         out: Where run folders are made.
         name: What the run folder is called; the data set's name when not given.
 
     Raises:
         UsageError: If the data set or a value cannot be used.
     """
-    draft = draft_run(data, values, recipe)
+    draft = draft_run(data, values, recipe, start_from)
     section = {
         key.removeprefix("data."): value for key, value in draft.values.items() if key.startswith("data.")
     }
     splits = read_splits(DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)))
-    choose(draft, fingerprint(splits.train.truth, splits.labels), look_at_machine())
+    choose(draft, splits.train.truth, splits.labels, look_at_machine())
     made = draft.recipe()
     folder = new_run_folder(out, name or Path(made.data.path).stem)
     write_recipe(made, folder.recipe)
