@@ -83,6 +83,23 @@ def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
         return _turned(_with_pillow(picture) if pixels is None else pixels, turn)
 
 
+def read_thumbnail(path: Path, side: int) -> np.ndarray:
+    """Decode an image to uint8 RGB `[side, side, 3]`, squeezed to a square; JPEG is decoded at a reduced size.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    with _decoding(path):
+        try:
+            with Image.open(path) as picture:
+                _check_size(path, picture.size)
+                picture.draft("RGB" if picture.mode == "RGB" else None, (2 * side, 2 * side))
+                pixels = _turned(_with_pillow(picture), _orientation(picture))
+        except UnidentifiedImageError:
+            pixels = _with_opencv(path, _bytes(path))
+        return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+
+
 def read_size(path: Path, *, upright: bool = True) -> tuple[int, int]:
     """Return an image file's (height, width) from its header, without decoding the pixels.
 
