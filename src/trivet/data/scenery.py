@@ -16,7 +16,7 @@ def background(size_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray
     second = np.clip(first + rng.uniform(-45, 45, 3), 0, 255).astype(np.float32)
     pattern = (_clouds, _gradient, _stripes)[rng.integers(3)](size_hw, rng)[..., None]
     image = first + pattern * (second - first)
-    return image + 18 * (_clouds(size_hw, rng)[..., None] - 0.5)
+    return np.clip(image + 18 * (_clouds(size_hw, rng)[..., None] - 0.5), 0, 255)
 
 
 def scribbles(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -44,15 +44,19 @@ def contrasting_colour(behind: np.ndarray, rng: np.random.Generator, *, least: f
     Args:
         behind: float `[n, 3]`.
         rng: Random numbers.
-        least: Smallest difference of brightness (0-255) to the pixels' mean.
+        least: Smallest difference of brightness (0-255, below 128) to nearly all pixels; to their mean where
+            they are both dark and bright.
 
     Returns:
         float32 `[3]`.
     """
-    mean = float((behind @ LUMINANCE).mean())
-    darker, lighter = max(mean - least, 0), max(255 - mean - least, 0)
-    place_at = rng.random() * (darker + lighter)
-    brightness = place_at if place_at < darker else mean + least + place_at - darker
+    levels = behind @ LUMINANCE
+    low, high = np.percentile(levels, (10, 90)).tolist()
+    if low < least and high > 255 - least:
+        low = high = float(levels.mean())
+    darker, lighter = max(low - least, 0.0), max(255 - high - least, 0.0)
+    pick = rng.random() * (darker + lighter)
+    brightness = pick if pick < darker else high + least + pick - darker
     return _of_brightness(rng.uniform(0, 255, 3), brightness)
 
 
