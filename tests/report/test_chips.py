@@ -39,14 +39,19 @@ def test_a_chip_at_the_top_goes_below_its_box_and_not_over_the_object():
     assert chip.box_xyxy[1] == 60
 
 
+def test_a_label_hides_as_little_of_other_objects_as_it_can():
+    (chip, _) = place([[50, 60, 120, 110], [55, 40, 90, 58]], ["cat", ""], ["", ""])
+    assert chip.box_xyxy == (92, 46, 120, 60)  # above right: above left is the other object
+
+
 def test_a_box_that_fills_the_image_is_labelled_inside():
     (chip,) = place([[0, 0, 300, 200]], ["cat"])
     assert chip.box_xyxy == (0, 0, 28, 14)
 
 
 def test_a_chip_larger_than_the_image_is_left_out():
-    assert place([[0, 0, 20, 20]], ["elephant"], size_hw=(20, 20)) == []
-    assert [chip.text for chip in place([[0, 0, 20, 20]], ["elephant"], ["e"], size_hw=(20, 20))] == ["e"]
+    assert place([[0, 0, 40, 40]], ["elephant"], size_hw=(40, 40)) == []
+    assert [chip.text for chip in place([[0, 0, 40, 40]], ["elephant"], ["e"], size_hw=(40, 40))] == ["e"]
 
 
 def test_where_it_is_crowded_all_labels_are_short():
@@ -54,6 +59,14 @@ def test_where_it_is_crowded_all_labels_are_short():
     chips = place(boxes, ["platelets 0.93"] * len(boxes), ["P"] * len(boxes))
     assert {chip.text for chip in chips} == {"P"}
     assert len(chips) > 0.6 * len(boxes)
+
+
+def test_labels_hide_no_more_than_a_fifth_of_the_image():
+    boxes = [[x, y, x + 8, y + 8] for x in range(0, 60, 12) for y in range(0, 60, 12)]
+    chips = place(boxes, ["1"] * len(boxes), size_hw=(64, 64))
+    hidden = sum((c.box_xyxy[2] - c.box_xyxy[0]) * (c.box_xyxy[3] - c.box_xyxy[1]) for c in chips)
+    assert chips
+    assert hidden <= 0.2 * 64 * 64
 
 
 boxes = st.tuples(st.floats(-20, 280), st.floats(-20, 180), st.floats(1, 200), st.floats(1, 150)).map(

@@ -39,6 +39,7 @@ def test_a_drawn_picture_is_shrunk_with_its_boxes():
     picture = drawn(Picture(image, "c", "worst", truth, found), ["a", "b"], most_bytes=400_000)
     assert (picture.width, picture.height) == (640, 480)
     assert (picture.truths, picture.predictions, picture.missed) == (2, 1, 1)
+    assert picture.legend == (("#56b4e9", "A", "a"), ("#e69f00", "B", "b"))
     pixels = np.asarray(opened(picture.prediction_uri)).astype(int)
     assert abs(pixels[300, 320] - 128).max() < 10  # inside the box
     assert abs(pixels[319, 320] - 128).max() > 40  # its lower edge, 800 * 0.4

@@ -10,6 +10,7 @@ from torch import Tensor
 from trivet.geometry.boxes import areas, intersections
 
 CROWDED = 0.12  # share of labels that may find no free place before all become shorter
+MOST_HIDDEN = 0.2  # share of the image that labels may hide
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def _place_free(
     for row, (box, text) in enumerate(zip(boxes_xyxy, texts, strict=True)):
         places = _places(box, measure(text), size_hw)
         free = places[~(intersections(places[:, None], covered[None]) > 0).any(dim=1)]
-        if len(free):
+        room = MOST_HIDDEN * size_hw[0] * size_hw[1] - float(areas(covered).sum())
+        if len(free) and float(areas(free[0])) <= room:
             hidden = intersections(free[:, None], boxes_xyxy[None]) / areas(boxes_xyxy).clamp(min=1)
             best = free[
                 hidden.amax(dim=1).round(decimals=1).argmin()

@@ -173,20 +173,26 @@ def _checked(
 
 def _wordings(labels: Sequence[int], figures: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     """Return each box's label three times: name and score, name, code."""
-    shown = [_drawable(name, label) for label, name in enumerate(names)]
-    codes = short_codes(shown)
-    plain = [shown[label] for label in labels]
+    shown, codes = _drawable_names(names), drawn_codes(names)
     return [
-        [name + figure for name, figure in zip(plain, figures, strict=True)],
-        plain,
+        [shown[label] + figure for label, figure in zip(labels, figures, strict=True)],
+        [shown[label] for label in labels],
         [codes[label] for label in labels],
     ]
 
 
-def _drawable(name: str, label: int) -> str:
-    """Return the name where the font has all its letters, else the label, which beats empty rectangles."""
-    plain = plain_label(name)
-    return plain if plain.strip() and all(ord(letter) in _letters() for letter in plain) else f"class {label}"
+def drawn_codes(names: Sequence[str]) -> tuple[str, ...]:
+    """Return what stands for each class where its name has no room."""
+    return short_codes(_drawable_names(names))
+
+
+def _drawable_names(names: Sequence[str]) -> list[str]:
+    """Return the names whose letters the font has, and for others the label, which beats empty rectangles."""
+    letters, plain = _letters(), [plain_label(name) for name in names]
+    return [
+        name if name.strip() and letters.issuperset(map(ord, name)) else f"class {label}"
+        for label, name in enumerate(plain)
+    ]
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,17 +4,29 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Int64, UInt8
 from PIL import Image
+from torch import Tensor
 
 from trivet.report.contents import Picture
-from trivet.report.draw import draw_detections, found_truth
+from trivet.report.draw import draw_detections, drawn_codes, found_truth
+from trivet.report.palette import class_colour
 from trivet.structures import BoxTarget
 
 LONGEST_PX = 640
 QUALITIES = (84, 70, 55, 40)
+
+
+class LegendEntry(NamedTuple):
+    """What a class looks like in a picture."""
+
+    colour: str
+    code: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class DrawnPicture:
     truths: int
     predictions: int
     missed: int
+    legend: tuple[LegendEntry, ...]
 
 
 def drawn(picture: Picture, names: Sequence[str], *, most_bytes: int) -> DrawnPicture:
@@ -52,6 +65,7 @@ def drawn(picture: Picture, names: Sequence[str], *, most_bytes: int) -> DrawnPi
         truths=len(truth.labels),
         predictions=len(found),
         missed=len(missed.labels),
+        legend=_legend(torch.cat([truth.labels, found.labels]), names),
     )
 
 
@@ -69,6 +83,13 @@ def data_uri(image: UInt8[np.ndarray, "h w 3"], *, most_bytes: int) -> str:
         picture = picture.resize(
             (max(1, picture.width * 3 // 4), max(1, picture.height * 3 // 4)), Image.Resampling.LANCZOS
         )
+
+
+def _legend(labels: Int64[Tensor, " n"], names: Sequence[str]) -> tuple[LegendEntry, ...]:
+    codes = drawn_codes(names)
+    return tuple(
+        LegendEntry(class_colour(label), codes[label], names[label]) for label in labels.unique().tolist()
+    )
 
 
 def _shrunk(image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h2 w2 3"], float]:
