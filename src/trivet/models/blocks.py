@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,8 @@ from trivet.errors import UsageError, unknown_name
 
 MakeNorm = Callable[[int], nn.Module]
 MakeActivation = Callable[[], nn.Module]
-Padding = Literal["same", "symmetric"]
+
+PADDINGS = ("same", "symmetric")
 
 # In place only where the gradient needs the result alone; for the others autograd would keep a copy anyway.
 ACTIVATIONS: dict[str, MakeActivation] = {
@@ -91,15 +91,15 @@ class Style:
     activation: str | MakeActivation = "silu"
     separable: bool = True
     redundant_bias: bool = False
-    padding: Padding = "symmetric"
+    padding: str = "symmetric"
 
     def __post_init__(self) -> None:
         if isinstance(self.norm, str) and self.norm not in NORMS:
             raise unknown_name("norm", self.norm, NORMS)
         if isinstance(self.activation, str) and self.activation not in ACTIVATIONS:
             raise unknown_name("activation", self.activation, ACTIVATIONS)
-        if self.padding not in get_args(Padding):
-            raise unknown_name("padding", self.padding, get_args(Padding))
+        if self.padding not in PADDINGS:
+            raise unknown_name("padding", self.padding, PADDINGS)
         if not self.norm_eps > 0 or not 0 < self.norm_momentum <= 1:
             raise UsageError(
                 f"a norm needs norm_eps above 0 and norm_momentum in (0, 1], got {self.norm_eps} and {self.norm_momentum}"
@@ -163,7 +163,7 @@ class StridedConv(nn.Conv2d):
         padding: See `Style`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, padding: Padding) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, padding: str) -> None:
         super().__init__(in_channels, out_channels, 3, stride=2, padding=1 if padding == "symmetric" else 0)
         self.same = padding == "same"
 
@@ -182,7 +182,7 @@ class MaxPool(nn.Module):
         padding: See `Style`. The border never wins a maximum.
     """
 
-    def __init__(self, *, padding: Padding) -> None:
+    def __init__(self, *, padding: str) -> None:
         super().__init__()
         self.padding = padding
 

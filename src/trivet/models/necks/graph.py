@@ -5,7 +5,7 @@ A layout says which maps each node fuses; the same layout is repeated `layers` t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
-from trivet.models.blocks import Conv, MaxPool, Padding, Style, start_glorot
+from trivet.models.blocks import Conv, MaxPool, Style, start_glorot
 from trivet.models.necks.features import wanted_features
 from trivet.structures import FeatureSpec
 
-Fusion = Literal["fast", "softmax", "sum"]
-Resize = Literal["pool", "bilinear", "nearest"]
+Shares = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
+
+
+def _fast_shares(weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    weights = weights.relu()
+    return weights / (weights.sum() + 1e-4)
+
+
+# How a node's weights, one an input, become shares of its sum (EfficientDet, section 3.3); "sum" has no weights.
+FUSIONS: dict[str, Shares | None] = {
+    "fast": _fast_shares,
+    "softmax": partial(torch.softmax, dim=0),
+    "sum": None,
+}
+_INTERPOLATIONS = ("nearest", "bilinear")
+_DOWNSAMPLES = ("pool", *_INTERPOLATIONS)
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,12 @@ class Resample(nn.Module):
         padding: See `Style`.
     """
 
-    def __init__(self, *, downsample: Resize, upsample: Resize, padding: Padding) -> None:
+    def __init__(self, *, downsample: str, upsample: str, padding: str) -> None:
         super().__init__()
+        if downsample not in _DOWNSAMPLES:
+            raise unknown_name("downsample", downsample, _DOWNSAMPLES)
+        if upsample not in _INTERPOLATIONS:
+            raise unknown_name("upsample", upsample, _INTERPOLATIONS)
         self.upsample = upsample
         self.downsample = downsample
         self.pool = MaxPool(padding=padding)
@@ -86,40 +104,34 @@ class Resample(nn.Module):
 
 
 class Fuse(nn.Module):
-    """Weighted sum of maps of one size (EfficientDet, section 3.3).
+    """Weighted sum of maps of one size.
 
     Args:
         count: How many maps.
-        fusion: `fast` divides weights clipped at 0 by their sum (+ 1e-4); `softmax`; `sum` has no weights.
+        fusion: A name of `FUSIONS` (`fast` divides weights clipped at 0 by their sum + 1e-4), or a function from
+            weights to shares.
     """
 
-    def __init__(self, count: int, fusion: Fusion) -> None:
+    def __init__(self, count: int, fusion: str | Shares) -> None:
         super().__init__()
-        self.fusion = fusion
-        self.weights = nn.Parameter(torch.ones(count)) if fusion != "sum" else None
+        if isinstance(fusion, str) and fusion not in FUSIONS:
+            raise unknown_name("fusion", fusion, FUSIONS)
+        self.shares = FUSIONS[fusion] if isinstance(fusion, str) else fusion
+        self.weights = nn.Parameter(torch.ones(count)) if self.shares else None
 
     def forward(self, maps: Sequence[Float[Tensor, "b c h w"]]) -> Float[Tensor, "b c h w"]:
         """Return one map."""
-        if self.weights is None:
-            total = maps[0]
-            for other in maps[1:]:
-                total = total + other
-            return total
-        share = self._shares(self.weights).to(maps[0].dtype).unbind()
-        total = maps[0] * share[0]
-        for other, weight in zip(maps[1:], share[1:], strict=True):
-            total = torch.addcmul(total, other, weight)
-        return total
+        if self.shares is None or self.weights is None:
+            return _sum(maps)
+        shares = self.shares(self.weights).to(maps[0].dtype).unbind()
+        return _sum([x * share for x, share in zip(maps, shares, strict=True)])
 
-    def _shares(self, weights: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        if self.fusion == "softmax":
-            return weights.softmax(0)
-        weights = weights.relu()
-        return weights / (weights.sum() + 1e-4)
 
-    def extra_repr(self) -> str:
-        """Show the fusion in the model's printout."""
-        return f"fusion={self.fusion!r}"
+def _sum(maps: Sequence[Tensor]) -> Tensor:
+    total = maps[0]
+    for other in maps[1:]:
+        total = total + other
+    return total
 
 
 def project(in_channels: int, channels: int, style: Style) -> Conv:
@@ -141,7 +153,13 @@ class FusionNode(nn.Module):
     """
 
     def __init__(
-        self, inputs: Mapping[int, int], channels: int, *, fusion: Fusion, resample: Resample, style: Style
+        self,
+        inputs: Mapping[int, int],
+        channels: int,
+        *,
+        fusion: str | Shares,
+        resample: Resample,
+        style: Style,
     ) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
@@ -188,7 +206,7 @@ class GraphLayer(nn.Module):
         layout: Sequence[Node],
         *,
         channels: int,
-        fusion: Fusion,
+        fusion: str | Shares,
         resample: Resample,
         style: Style,
     ) -> None:
@@ -240,42 +258,38 @@ class GraphNeck(nn.Module):
         channels: int = 64,
         layers: int = 3,
         levels: tuple[int, int] = (3, 7),
-        fusion: Fusion = "fast",
-        downsample: Resize = "pool",
-        upsample: Resize = "nearest",
+        fusion: str | Shares = "fast",
+        downsample: str = "pool",
+        upsample: str = "nearest",
         style: Style | None = None,
     ) -> None:
         super().__init__()
-        if fusion not in get_args(Fusion):
-            raise unknown_name("fusion", fusion, get_args(Fusion))
+        if levels[1] <= levels[0]:
+            raise UsageError(f"this neck fuses neighbours and needs at least two levels, got {tuple(levels)}")
         if layers < 1 or channels < 1:
             raise UsageError(f"a neck needs layers and channels of at least 1, got {layers} and {channels}")
         style = style or Style()
         used = wanted_features(features, levels)
-        resample = Resample(downsample=downsample, upsample=upsample, padding=style.padding)
         self.count = len(used)
-        self.resample = resample
-        self.extra = nn.ModuleDict()
-        in_channels = [feature.channels for feature in used]
-        for level in range(used[-1].level + 1, levels[1] + 1):
-            if in_channels[-1] != channels:
-                self.extra[f"p{level}"] = project(in_channels[-1], channels, style)
-            in_channels.append(channels)
-        self.layers = nn.ModuleList()
-        for _ in range(layers):
-            self.layers.append(
-                GraphLayer(
-                    in_channels,
-                    layout(*levels),
-                    channels=channels,
-                    fusion=fusion,
-                    resample=resample,
-                    style=style,
-                )
-            )
-            in_channels = [channels] * len(in_channels)
         self.levels = range(levels[0], levels[1] + 1)
         self.features = tuple(FeatureSpec(channels, 2**level) for level in self.levels)
+        self.resample = Resample(downsample=downsample, upsample=upsample, padding=style.padding)
+        own = [channels] * len(self.levels)
+        entering = [*(feature.channels for feature in used), *own[self.count :]]
+        self.extra = nn.ModuleDict()
+        if len(used) < len(own) and used[-1].channels != channels:
+            self.extra[f"p{used[-1].level + 1}"] = project(used[-1].channels, channels, style)
+        self.layers = nn.ModuleList(
+            GraphLayer(
+                entering if number == 0 else own,
+                layout(*levels),
+                channels=channels,
+                fusion=fusion,
+                resample=self.resample,
+                style=style,
+            )
+            for number in range(layers)
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return one map a level from the backbone's, finest first."""
