@@ -96,3 +96,8 @@ def test_weights_of_a_whole_detector_keep_their_anchors():
 def test_an_unknown_key_is_refused():
     with pytest.raises(UsageError, match=r"unknown recipe key 'train\.learning_rate'"):
         Draft({"train.learning_rate": 1})
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises(UsageError, match=r"recipe key model\.size_hw: .*; got \[64\]"):
+        Draft({"model.size_hw": [64]})

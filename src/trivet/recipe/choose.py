@@ -7,14 +7,13 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from trivet.errors import unknown_name
 from trivet.geometry.anchors import AnchorSpec
 from trivet.geometry.propose import propose_anchors
 from trivet.models.backbone import packaged_weights
 from trivet.models.zoo import zoo_entry
 from trivet.recipe.fingerprint import Fingerprint, boxes_at_input, fingerprint
 from trivet.recipe.machine import Machine
-from trivet.recipe.recipe import Chosen, Recipe, known_keys, make_recipe
+from trivet.recipe.recipe import Chosen, Recipe, checked_value, make_recipe
 from trivet.structures import LabelMap, TruthTable
 
 COMFORTABLE_SIDE = 32.0
@@ -29,14 +28,13 @@ class Draft:
     Args:
         given: Dotted keys, as in a recipe; `None` values count as not given.
         chosen: Who chose those of `given` that come from a recipe file.
+
+    Raises:
+        UsageError: If a key is unknown or a value does not fit its type.
     """
 
     def __init__(self, given: Mapping[str, Any], chosen: Mapping[str, Chosen] | None = None) -> None:
-        keys = known_keys()
-        for key in given:
-            if key not in keys:
-                raise unknown_name("recipe key", key, keys)
-        self.values = {key: value for key, value in given.items() if value is not None}
+        self.values = {key: checked_value(key, value) for key, value in given.items() if value is not None}
         self.chosen = {key: Chosen(by="given") for key in self.values} | dict(chosen or {})
 
     def has(self, key: str) -> bool:
@@ -153,7 +151,7 @@ def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
     spec = AnchorSpec(
         ratios=own.get("anchor_ratios", AnchorSpec().ratios), scale=own.get("anchor_scale", 4.0)
     )
-    proposal = propose_anchors(boxes_wh, tuple(draft.values["model.size_hw"]), spec=spec)
+    proposal = propose_anchors(boxes_wh, draft.values["model.size_hw"], spec=spec)
     if proposal.spec == spec:
         return
     options = {"anchor_scale": proposal.spec.scale, "anchor_ratios": proposal.spec.ratios}

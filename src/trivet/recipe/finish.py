@@ -82,7 +82,7 @@ def _contents(
 
 
 def _numbers(row: Row) -> dict[str, float]:
-    return {name: value for name, value in row.items() if not isinstance(value, str)}
+    return {name: float(value) for name, value in row.items() if not isinstance(value, str)}
 
 
 def _choices(run: Run) -> list[Choice]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from trivet.errors import UsageError, unknown_name
@@ -135,6 +135,21 @@ def known_keys() -> dict[str, Any]:
             hints = typing.get_type_hints(kind)
             keys |= {f"{section}.{item.name}": hints[item.name] for item in fields(kind)}
     return keys
+
+
+def checked_value(key: str, value: Any) -> Any:
+    """Return the value of a recipe key as its type: a list from a file becomes a pair, a whole number a float.
+
+    Raises:
+        UsageError: If the key is unknown or the value does not fit its type.
+    """
+    keys = known_keys()
+    if key not in keys:
+        raise unknown_name("recipe key", key, keys)
+    try:
+        return TypeAdapter(keys[key]).validate_python(value)
+    except ValidationError as fault:
+        raise UsageError(f"recipe key {key}: {fault.errors()[0]['msg']}; got {value!r}") from None
 
 
 def make_recipe(values: Mapping[str, Any], chosen: Mapping[str, Chosen] | None = None) -> Recipe:
