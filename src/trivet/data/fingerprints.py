@@ -69,7 +69,9 @@ def fingerprint(paths: Iterable[Path], *, progress: Callable[[int], None] | None
 def _hashes(thumbnails: np.ndarray) -> np.ndarray:
     bits = np.zeros((len(thumbnails), 128), bool)
     for row, thumbnail in enumerate(thumbnails):
-        gray = cv2.resize(cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA)
+        gray = cv2.resize(
+            cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY), (_CELLS, _CELLS), interpolation=cv2.INTER_AREA
+        )
         across, down = gray[:-1, 1:] > gray[:-1, :-1], gray[1:, :-1] > gray[:-1, :-1]
         bits[row] = np.concatenate([across.ravel(), down.ravel()])
     return np.packbits(bits, axis=1)

@@ -13,37 +13,103 @@ class ProblemKind:
     Args:
         meaning: What is wrong, in one sentence.
         action: What is done about it when reading goes on.
+        remedy: What a person can do.
         stops: Whether `on_bad="error"` refuses the data set for it. What loses nothing does not stop.
     """
 
     meaning: str
     action: str
+    remedy: str
     stops: bool = True
 
 
 PROBLEMS: dict[str, ProblemKind] = {
-    "zero-area-box": ProblemKind("a box without width or height", "skipped box"),
+    "zero-area-box": ProblemKind(
+        "a box without width or height", "skipped box", "Draw the box anew or delete it."
+    ),
     "inverted-box": ProblemKind(
-        "a box whose right is left of its left, or bottom above its top", "skipped box"
+        "a box whose right is left of its left, or bottom above its top",
+        "skipped box",
+        "Exchange its corners, or find out which tool wrote right before left.",
     ),
-    "non-finite-box": ProblemKind("a box with a coordinate that is NaN or infinite", "skipped box"),
-    "outside-box": ProblemKind("a box that lies wholly outside its image", "skipped box"),
-    "clipped-box": ProblemKind("a box that sticks out of its image", "clipped", stops=False),
-    "unreadable-row": ProblemKind("a record that does not have the form its format asks for", "skipped box"),
-    "unknown-label": ProblemKind("an object whose class is not in the class list", "skipped box"),
-    "annotation-id-twice": ProblemKind("two annotations with one id", "kept both", stops=False),
-    "annotation-unreadable": ProblemKind("an annotation file that cannot be parsed", "skipped image"),
-    "annotation-without-image": ProblemKind("an annotation whose image does not exist", "skipped annotation"),
-    "image-without-annotation": ProblemKind("an image that no annotation mentions", "left out", stops=False),
+    "non-finite-box": ProblemKind(
+        "a box with a coordinate that is NaN or infinite",
+        "skipped box",
+        "Delete it, and find out which step divided by zero.",
+    ),
+    "outside-box": ProblemKind(
+        "a box that lies wholly outside its image",
+        "skipped box",
+        "Find out whether its image was exchanged, cropped or scaled after it was drawn.",
+    ),
+    "clipped-box": ProblemKind(
+        "a box that sticks out of its image",
+        "clipped",
+        "Nothing, if by a pixel or two; if by more, see whether the image was cropped or scaled.",
+        stops=False,
+    ),
+    "unreadable-row": ProblemKind(
+        "a record that does not have the form its format asks for",
+        "skipped box",
+        "Write it in the form its format asks for.",
+    ),
+    "unknown-label": ProblemKind(
+        "an object whose class is not in the class list",
+        "skipped box",
+        "Add the class to the list, or correct the object's class.",
+    ),
+    "annotation-id-twice": ProblemKind(
+        "two annotations with one id",
+        "kept both",
+        "Give each annotation its own id; other tools keep only the last of two.",
+        stops=False,
+    ),
+    "annotation-unreadable": ProblemKind(
+        "an annotation file that cannot be parsed", "skipped image", "Write the file anew."
+    ),
+    "annotation-without-image": ProblemKind(
+        "an annotation whose image does not exist",
+        "skipped annotation",
+        "Put the image back, or delete the annotation.",
+    ),
+    "image-without-annotation": ProblemKind(
+        "an image that no annotation mentions",
+        "left out",
+        "Annotate it, list it in a split, or move it out of the folder.",
+        stops=False,
+    ),
     "image-without-label-file": ProblemKind(
-        "an image without its label file", "kept as negative", stops=False
+        "an image without its label file",
+        "kept as negative",
+        "Nothing, if it shows no object; otherwise annotate it.",
+        stops=False,
     ),
-    "image-missing": ProblemKind("an image that is listed but is not there", "skipped image"),
-    "image-unreadable": ProblemKind("an image file that cannot be decoded", "skipped image"),
-    "image-path-outside": ProblemKind("an image path that leaves the data set's folder", "skipped image"),
-    "image-id-twice": ProblemKind("two images with one id", "skipped the second image"),
-    "image-listed-twice": ProblemKind("one image file listed twice", "joined into one image", stops=False),
-    "image-size-differs": ProblemKind("an image of another size than its annotation says", "skipped image"),
+    "image-missing": ProblemKind(
+        "an image that is listed but is not there",
+        "skipped image",
+        "Put the image back, or take it off the list.",
+    ),
+    "image-unreadable": ProblemKind(
+        "an image file that cannot be decoded",
+        "skipped image",
+        "Replace the file, or take it out of the data set.",
+    ),
+    "image-path-outside": ProblemKind(
+        "an image path that leaves the data set's folder",
+        "skipped image",
+        "Write paths relative to the data set's folder and keep the images in it.",
+    ),
+    "image-id-twice": ProblemKind(
+        "two images with one id", "skipped the second image", "Give each image its own id."
+    ),
+    "image-listed-twice": ProblemKind(
+        "one image file listed twice", "joined into one image", "List it once.", stops=False
+    ),
+    "image-size-differs": ProblemKind(
+        "an image of another size than its annotation says",
+        "skipped image",
+        "Annotate the file that is there, or put the annotated file back.",
+    ),
 }
 
 
