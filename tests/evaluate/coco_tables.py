@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -63,10 +64,21 @@ def coco_eval(truth: TruthTable, predictions: PredictionTable, classes: int) -> 
         if not results:
             found.dataset = {"images": coco.dataset["images"], "categories": [], "annotations": []}
             found.createIndex()
-        evaluation = COCOeval(coco, found, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+        return _evaluated(coco, found)
+
+
+def coco_eval_files(truth: Path, results: Path) -> COCOeval:
+    """Return the evaluation of files."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+        return _evaluated(coco, coco.loadRes(str(results)))
+
+
+def _evaluated(truth: COCO, found: COCO) -> COCOeval:
+    evaluation = COCOeval(truth, found, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
     return evaluation
 
 

@@ -81,8 +81,9 @@ def test_category_ids_are_the_files_or_count_from_one():
 BAD_ROWS = {
     "unknown image": ({"image_id": 5}, "row 1: image id 5 is one that the 2 images of the truth do not have"),
     "unknown class": ({"category_id": 1}, "row 1: category id 1 is none of the label map's: 3, 17"),
-    "huge class": ({"category_id": 10**30}, "row 1"),
+    "huge class": ({"category_id": 10**30}, "row 1: category id 10{30} has more than 64 bits"),
     "huge image": ({"image_id": -(10**18) * 9}, "row 1: image id -9000000000000000000 is one"),
+    "broken id": ({"image_id": 4.5}, "Expected `int`, got `float`, in row 1, image_id"),
     "text id": ({"image_id": "5"}, "Expected `int`, got `str`, in row 1, image_id"),
     "three numbers": ({"bbox": [1, 2, 3]}, "Expected `array` of length 4, in row 1, bbox"),
     "text box": ({"bbox": [1, 2, 3, "4"]}, r"Expected `float`, got `str`, in row 1, bbox\[3\]"),

@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from coco_tables import coco_eval, jittered, predictions_of, random_tables, truth_of
+from coco_tables import coco_eval, coco_eval_files, jittered, predictions_of, random_tables, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivet.errors import UsageError
+from trivet.evaluate.coco_results import read_coco_results, write_coco_results
 from trivet.evaluate.detection import evaluate_detection, quick_scores
 from trivet.evaluate.scores import DetectionScores
 from trivet.structures import LabelMap, PredictionTable, TruthTable
@@ -15,12 +16,15 @@ from trivet.structures import LabelMap, PredictionTable, TruthTable
 CLASSES = LabelMap.from_names(["a", "b", "c"])
 
 
+def twelve_figures(scores):
+    figures = [scores.map, scores.map50, scores.map75, *scores.by_size.values()]
+    return np.array([*figures, *scores.ar.values(), *scores.ar_by_size.values()])
+
+
 def assert_equals_pycocotools(truth, predictions, labels):
     scores = evaluate_detection(truth, predictions, labels, bootstrap=0)
     oracle = coco_eval(truth, predictions, len(labels))
-    twelve = [scores.map, scores.map50, scores.map75, *scores.by_size.values()]
-    twelve += [*scores.ar.values(), *scores.ar_by_size.values()]
-    np.testing.assert_allclose(np.nan_to_num(twelve, nan=-1), oracle.stats, atol=1e-9)
+    np.testing.assert_allclose(np.nan_to_num(twelve_figures(scores), nan=-1), oracle.stats, atol=1e-9)
     precision = np.where(oracle.eval["precision"] < 0, np.nan, oracle.eval["precision"])[:, :, :, 0, 2]
     recall = np.where(oracle.eval["recall"] < 0, np.nan, oracle.eval["recall"])[:, :, 0, 2]
     per_class = [[one.ap, one.ap50, one.ap75, one.ar100] for one in scores.per_class]
@@ -93,8 +97,8 @@ def test_the_order_of_images_does_not_matter():
     assert first == second
 
 
-def coco128_truth(folder):
-    data = json.loads((folder / "coco128" / "instances_train2017.json").read_text())
+def coco128_truth(path):
+    data = json.loads(path.read_text())
     ids = sorted(image["id"] for image in data["images"])
     file_ids = sorted(category["id"] for category in data["categories"])
     rows = sorted(data["annotations"], key=lambda row: ids.index(row["image_id"]))
@@ -110,15 +114,22 @@ def coco128_truth(folder):
         np.array([row["iscrowd"] for row in rows], bool),
         np.array([row["area"] for row in rows], np.float32),
     )
-    return truth, len(file_ids)
+    return truth, LabelMap(tuple(map(str, file_ids)), tuple(file_ids))
 
 
-def test_real_coco_truth_equals_pycocotools(shared_data):
-    truth, classes = coco128_truth(shared_data)
+def test_real_coco_files_score_as_in_pycocotools(shared_data, tmp_path):
+    path = shared_data / "coco128" / "instances_train2017.json"
+    truth, labels = coco128_truth(path)
     assert truth.crowd.sum() == 10
-    labels = LabelMap.from_names([str(label) for label in range(classes)])
-    predictions = jittered(truth, classes, np.random.default_rng(0), per_image=40)
-    scores = assert_equals_pycocotools(truth, predictions, labels)
+    draws = np.random.default_rng(0)
+    write_coco_results(tmp_path / "all.json", jittered(truth, len(labels), draws, per_image=90), labels)
+    rows = json.loads((tmp_path / "all.json").read_text())
+    rounded = [{**row, "bbox": [round(number, 2) for number in row["bbox"]]} for row in rows]
+    results = tmp_path / "rounded.json"
+    results.write_text(json.dumps(rounded))
+    scores = evaluate_detection(truth, read_coco_results(results, truth, labels), labels, bootstrap=0)
+    oracle = coco_eval_files(path, results)
+    np.testing.assert_allclose(twelve_figures(scores), oracle.stats, atol=1e-6)
     assert 0.1 < scores.map < 0.9
 
 

@@ -103,6 +103,7 @@ def test_nothing_found_and_no_images_give_an_empty_table():
         assert found.boxes_xyxy.shape == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_real_model_and_task_predict_inside_the_originals():
     from trivet.models.build import build_model
     from trivet.tasks.detection import DetectionTask

@@ -69,6 +69,11 @@ def test_bad_truth_is_named():
         rank_truth(replace(TRUTH, areas=np.array([1, np.nan, 1], np.float32)), LABELS)
 
 
+def test_an_image_that_occurs_twice_is_refused():
+    with pytest.raises(UsageError, match="image id 8 occurs 2 times in the truth, wanted once each"):
+        rank_truth(TRUTH.take([0, 1, 0]), LABELS)
+
+
 def test_no_predictions_at_all_are_refused():
     with pytest.raises(UsageError, match="at least one prediction an image, got most=0"):
         rank_predictions(predictions_of([]), TRUTH, LABELS, most=0)

@@ -4,6 +4,7 @@ The AP and AR figures are COCO's (equal to pycocotools' within rounding); what i
 the error budget, the confusion and the worst images, follows from the same matches.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -47,40 +48,36 @@ def evaluate_detection(
         sizes: The size ranges of `by_size`: least and greatest area in square pixels, both inclusive.
         most: How many predictions of each image and class count, best first.
         score: The threshold for the confusion matrix and the worst images; `None` takes the one with the
-            highest F1 over all classes together.
+            highest F1 over all classes together, .5 when nothing is right.
         bootstrap: How many resamples the intervals are made of; 0 leaves them out.
         seed: Of the resamples.
         gallery: How many of the worst and of the typical images to name.
 
     Raises:
         UsageError: If a row of a table cannot be scored; the message names it.
-
-    Example:
-        >>> scores = evaluate_detection(truth, predictions, labels)
-        >>> scores.map, scores.interval95["map"]
-        (0.5527, Interval(low=0.5312, high=0.5741))
     """
     _check_sizes(sizes)
     objects = rank_truth(truth, labels)
     found = rank_predictions(predictions, truth, labels, most=most)
     matches = match(found, objects, sizes={**EVERY_SIZE, **sizes})
-    classes, images = len(labels), len(truth)
-    limits = (1, 10, most)
+    classes, images, limits = len(labels), len(truth), (1, 10, most)
     figures = average_precision(found, objects, matches, classes=classes, limits=limits)
+    ap, recall = figures.ap, figures.recall
     rankings = class_rankings(found, objects, matches, classes=classes)
+    if score is None:
+        score = best_threshold("all", pooled_ranking(found, matches)).score
+    at = Operation(0.5 if math.isnan(score) else score, FOREGROUND_IOU)
     pairs = image_pairs(found, objects)
-    best = best_threshold("all", pooled_ranking(found, matches)).score if score is None else score
-    at = Operation(float(np.nan_to_num(best, nan=0.5)), FOREGROUND_IOU)
+    mistakes = find_mistakes(found, objects, matches, pairs)
     pairing = pair_up(found, matches, pairs, score=at.score)
     per_image = image_mistakes(found, objects, pairing, pairs, np.sort(truth.image_ids))
-    places = {name: place for place, name in enumerate(sizes, start=1)}
     return DetectionScores(
-        map=mean(figures.ap[:, 0]),
-        map50=mean(figures.ap[:, 0, 0]),
-        map75=mean(figures.ap[:, 0, 5]),
-        by_size={name: mean(figures.ap[:, place]) for name, place in places.items()},
-        ar={str(limit): mean(figures.recall[:, 0, :, i]) for i, limit in enumerate(limits)},
-        ar_by_size={name: mean(figures.recall[:, place, :, -1]) for name, place in places.items()},
+        map=mean(ap[:, 0]),
+        map50=mean(ap[:, 0, 0]),
+        map75=mean(ap[:, 0, 5]),
+        by_size={name: mean(ap[:, i]) for i, name in enumerate(sizes, start=1)},
+        ar={str(limit): mean(recall[:, 0, :, i]) for i, limit in enumerate(limits)},
+        ar_by_size={name: mean(recall[:, i, :, -1]) for i, name in enumerate(sizes, start=1)},
         per_class=_class_scores(labels, figures, found, objects, matches),
         interval95=bootstrap_intervals(
             found, objects, matches, images=images, classes=classes, resamples=bootstrap, seed=seed
@@ -88,14 +85,10 @@ def evaluate_detection(
         curves=pr_curves(rankings),
         confusion=confusion_matrix(found, objects, pairing, classes=classes),
         confusion_at=at,
-        errors=error_budget(
-            found, objects, matches, find_mistakes(found, objects, matches, pairs), classes=classes
-        ),
+        errors=error_budget(found, objects, matches, mistakes, classes=classes),
         worst=worst_images(per_image, gallery),
         typical=typical_images(per_image, gallery),
-        best_threshold=tuple(
-            best_threshold(name, ranking) for name, ranking in zip(labels.names, rankings, strict=True)
-        ),
+        best_threshold=tuple(map(best_threshold, labels.names, rankings)),
         images=images,
         boxes=int((~objects.crowd).sum()),
     )

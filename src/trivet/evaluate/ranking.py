@@ -49,8 +49,13 @@ def rank_truth(truth: TruthTable, labels: LabelMap) -> RankedBoxes:
     """Return the objects in scoring order.
 
     Raises:
-        UsageError: If a label is none of `labels`, or a number is not finite.
+        UsageError: If an image id occurs twice, a label is none of `labels`, or a number is not finite.
     """
+    ids, times = np.unique(truth.image_ids, return_counts=True)
+    if (times > 1).any():
+        raise UsageError(
+            f"image id {int(ids[times.argmax()])} occurs {int(times.max())} times in the truth, wanted once each"
+        )
     _check_rows("truth row", truth.labels, truth.boxes_xyxy, truth.areas, len(labels))
     order = np.argsort(np.argsort(truth.image_ids, kind="stable"), kind="stable")
     image = order[truth.image_index()]
