@@ -45,8 +45,17 @@ def test_one_epoch_is_shown_by_step(make_history):
 
 
 def test_the_whole_loss_comes_first_and_the_validation_loss_last():
-    history = [{"step": 0, "epoch": 0, "box": 1.0, "val_loss": 2.0, "loss": 3.0}]
-    assert told(loss_chart(history)) == "Last values: loss 3, box 1, val_loss 2."
+    history = [{"step": 0, "epoch": 0, "box": 1.0, "val_loss": 2.0, "val_box": 0.5, "loss": 3.0}]
+    svg = loss_chart(history)
+    assert told(svg) == "Last values: loss 3, box 1, val_loss 2."
+    assert "validation loss" in words(svg)
+
+
+def test_what_a_row_tells_beside_losses_is_not_drawn_as_one():
+    history = [
+        {"step": 1, "epoch": 1, "progress": 0.1, "lr": 0.1, "seconds": 60.0, "waited": 1.0, "loss": 3.0}
+    ]
+    assert told(loss_chart(history)) == "Last values: loss 3."
 
 
 def test_the_best_validation_score_is_named():

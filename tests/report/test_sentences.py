@@ -5,8 +5,8 @@ import pytest
 
 from trivet.doctor.finding import Finding
 from trivet.evaluate.mistakes import ERRORS
-from trivet.evaluate.scores import ErrorShare
-from trivet.report.sentences import ADVICE, advice, audited, class_words, found_share, learnt
+from trivet.evaluate.scores import ErrorShare, ImageMistakes
+from trivet.report.sentences import ADVICE, advice, audited, class_words, found_share, image_words, learnt
 
 
 def test_every_kind_of_mistake_has_advice():
@@ -65,3 +65,15 @@ def test_class_words(names, words):
 )
 def test_audited(severities, problems, sentence):
     assert audited([Finding("f", severity, "t") for severity in severities], problems) == sentence
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "words"),
+    [
+        (ImageMistakes(7, 3, 4, 2, 1, 0, 0.3), "3 of 7 found, 4 missed, 2 false, 1 of a wrong class"),
+        (ImageMistakes(7, 3, 0, 0, 0, 2, 0.6), "3 of 3 found, 2 badly placed"),
+        (ImageMistakes(7, 0, 0, 0, 0, 0, 1.0), "0 of 0 found"),
+    ],
+)
+def test_image_words(mistakes, words):
+    assert image_words(mistakes) == words

@@ -9,22 +9,31 @@ from matplotlib.ticker import MaxNLocator
 
 from trivet.report.contents import History
 from trivet.report.naming import plain_label
-from trivet.report.palette import ACCENT, series_colour
+from trivet.report.palette import ACCENT, INK, series_colour
 from trivet.report.svg import draw_svg, put_legend
 
-NOT_LOSSES = ("step", "epoch", "lr")
+NOT_LOSSES = ("step", "epoch", "progress", "lr", "seconds", "waited")
 METRIC_NAMES = {"val_map": "mAP", "val_map50": "mAP50"}
 
 
 def loss_chart(history: History, *, key: str = "loss") -> str:
-    """Draw every train loss of the history, and the validation loss where there is one, as means an epoch."""
+    """Draw every train loss of the history as means an epoch, and dashed the validation loss where there is one."""
     curves = {name: _points(history, name) for name in _loss_names(history)}
     last = ", ".join(f"{name} {points[-1][1]:.3g}" for name, points in curves.items() if points)
 
     def paint(axes: Axes) -> None:
         for i, (name, points) in enumerate(curves.items()):
-            wide = 2.4 if name == "loss" else 1.4
-            _curve(axes, points, label=_spoken(name), color=series_colour(i), linewidth=wide)
+            label = plain_label(name.replace("val_", "validation "))
+            if name == "val_loss":
+                _curve(axes, points, label=label, color=INK, linestyle="--")
+            else:
+                _curve(
+                    axes,
+                    points,
+                    label=label,
+                    color=series_colour(i),
+                    linewidth=2.4 if name == "loss" else 1.4,
+                )
         _loss_axis(axes, [value for points in curves.values() for _, value in points])
         _epoch_axis(axes, history)
         put_legend(axes)
@@ -71,10 +80,10 @@ def rate_chart(history: History, *, key: str = "rate") -> str:
 
 
 def _loss_names(history: History) -> list[str]:
-    """Return the history's losses: "loss", the whole, first, then its parts, then the validation's."""
-    names = {name for row in history for name in row} - {*NOT_LOSSES, *METRIC_NAMES}
-    parts = {name for name in names if "loss" in name or not name.startswith("val_")}
-    return sorted(parts, key=lambda name: (name != "loss", name.startswith("val_"), name))
+    """Return the history's losses: "loss", the whole, first, then its parts, then the validation's whole."""
+    names = {name for row in history for name in row}
+    parts = {name for name in names if name not in NOT_LOSSES and not name.startswith("val_")}
+    return sorted(parts, key=lambda name: (name != "loss", name)) + sorted(names & {"val_loss"})
 
 
 def _points(history: History, name: str) -> list[tuple[float, float]]:
@@ -119,7 +128,3 @@ def _epoch_axis(axes: Axes, history: History) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if not axes.lines:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", transform=axes.transAxes)
-
-
-def _spoken(name: str) -> str:
-    return plain_label(name.replace("val_", "validation ").replace("_", " "))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from trivet.doctor.finding import SEVERITIES, Finding
 from trivet.evaluate.mistakes import ERRORS
-from trivet.evaluate.scores import ClassScore, DetectionScores, ErrorShare
+from trivet.evaluate.scores import ClassScore, DetectionScores, ErrorShare, ImageMistakes
 from trivet.report.naming import plain_label
 
 # Kind of mistake -> what to try about it.
@@ -50,6 +50,18 @@ def class_words(names: Sequence[str], most: int = 3) -> str:
 def advice(error: ErrorShare) -> tuple[str, str]:
     """Return what a kind of mistake is, and what to try about it."""
     return ERRORS[error.name], ADVICE[error.name]
+
+
+def image_words(mistakes: ImageMistakes) -> str:
+    """Say what went well and wrong in one image: "12 of 15 found, 3 missed, 1 false"."""
+    told = {
+        "missed": mistakes.missed,
+        "false": mistakes.false,
+        "of a wrong class": mistakes.wrong_class,
+        "badly placed": mistakes.poor_place,
+    }
+    start = f"{mistakes.found} of {mistakes.found + mistakes.missed} found"
+    return ", ".join([start, *(f"{count} {what}" for what, count in told.items() if count)])
 
 
 def audited(findings: Sequence[Finding], problems: int) -> str:
