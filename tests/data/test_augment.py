@@ -125,14 +125,18 @@ class TestDefault:
         assert np.random.get_state()[1].tolist() == before[1]
         assert torch.equal(torch.random.get_rng_state(), before[2])
 
-    def test_upright_never_stands_on_its_head(self):
-        sample = painted((64, 64), [(0, 0, 64, 10), (0, 50, 64, 64)])
-        for orientation, turned in (("upright", False), ("free", True)):
-            augmentation = DefaultAugmentation((64, 64), 0.1, orientation=orientation)
-            results = [draw(augmentation, sample, seed) for seed in range(40)]
-            tops = [dict(zip(result.labels, result.boxes_xyxy[:, 1], strict=True)) for result in results]
-            above = [top[1] > top[2] for top in tops if len(top) == 2]
-            assert any(above) == turned
+    @pytest.mark.parametrize(("orientation", "ways"), [("fixed", 1), ("upright", 2), ("free", 8)])
+    def test_ways_an_image_may_lie(self, orientation, ways):
+        # The corner object's neighbours along both sides tell the eight ways apart.
+        sample = painted((64, 64), [(0, 0, 10, 10), (20, 0, 64, 10), (0, 20, 10, 64)])
+        augmentation = DefaultAugmentation((64, 64), 0.05, orientation=orientation, min_visible=0.0)
+        seen = set()
+        for seed in range(120):
+            result = draw(augmentation, sample, seed)
+            centres = (result.boxes_xyxy[:, :2] + result.boxes_xyxy[:, 2:]) / 2
+            assert result.labels.tolist() == [1, 2, 3]
+            seen.add(tuple(np.sign((centres[1:] - centres[0]).round(-1).ravel())))
+        assert len(seen) == ways
 
     @pytest.mark.parametrize("which", BUILT)
     def test_travels_to_workers_that_are_not_forked(self, which):
@@ -271,6 +275,8 @@ class TestBuild:
     def test_unknown_orientation(self):
         with pytest.raises(UsageError, match=r"unknown orientation 'uprite'; did you mean 'upright'\?"):
             build_augmentation("light", size_hw=SIZE_HW, orientation="uprite")
+        with pytest.raises(UsageError, match="unknown orientation 'upside down'"):
+            DefaultAugmentation(SIZE_HW, orientation="upside down")
 
 
 def test_albumentations_is_imported_late_and_quietly():

@@ -124,6 +124,15 @@ class TestTrainLoader:
         assert_all_same(list(made.epoch(0)), whole)
 
     @pytest.mark.parametrize("workers", [0, 2])
+    def test_starting_an_epoch_ends_the_one_before(self, workers):
+        made = loader(workers=workers)
+        unbegun, begun = made.epoch(0), made.epoch(1)
+        next(begun)
+        whole = list(made.epoch(2))
+        assert len(whole) == len(made)
+        assert list(begun) == list(unbegun) == []
+
+    @pytest.mark.parametrize("workers", [0, 2])
     def test_no_two_draws_are_augmented_alike(self, workers):
         made = loader(DrawnDataset(same=True), workers=workers, batch=4, drop_last=False)
         images = [

@@ -36,7 +36,8 @@ class Augmentation(Protocol):
 AugmentationLike: TypeAlias = Augmentation | Callable[[Sample], Sample] | str | float | None
 
 STRENGTHS = {"none": 0.0, "light": 0.3, "medium": 0.6, "strong": 1.0}
-ORIENTATIONS = ("upright", "free")
+ORIENTATIONS = {"fixed": (0.0, 0.0, 0.0), "upright": (0.5, 0.0, 0.0), "free": (0.5, 0.5, 0.5)}
+"""Name -> probabilities of mirroring left-right, flipping up-down, swapping rows and columns."""
 
 
 def build_augmentation(
@@ -54,14 +55,14 @@ def build_augmentation(
             `None` is `none`: letterboxing alone.
         size_hw: The result's size.
         fill_rgb: Colour of padding.
-        orientation: `upright` mirrors left-right only; `free` also turns by quarters, for pictures without
-            an up and down such as micrographs and aerial photographs. It concerns the default augmentation.
+        orientation: What the default augmentation may turn: `upright` mirrors left-right; `free` also turns by
+            quarters, for pictures without an up and down such as micrographs and aerial photographs; `fixed`
+            does neither, for text, digits and signs.
 
     Raises:
         UsageError: If the name, strength, orientation or type is not one of these.
     """
-    if orientation not in ORIENTATIONS:
-        raise unknown_name("orientation", orientation, ORIENTATIONS)
+    _check_orientation(orientation)
     if isinstance(augmentation, (DefaultAugmentation, Letterboxed)):
         if augmentation.size_hw != size_hw:
             raise UsageError(
@@ -87,7 +88,7 @@ class DefaultAugmentation:
         size_hw: The result's size.
         strength: From above 0 (hardly any change) to 1.
         fill_rgb: Colour of padding.
-        orientation: `upright` or `free`, see `build_augmentation`.
+        orientation: `fixed`, `upright` or `free`, see `build_augmentation`.
         min_visible: Share (0-1) of an object's box that must remain for it to stay an object.
         min_side: Shortest side, pixels of the result, of a box that stays.
     """
@@ -103,6 +104,7 @@ class DefaultAugmentation:
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise UsageError(f"an augmentation's strength is from 0 to 1, got {self.strength}")
+        _check_orientation(self.orientation)
         object.__setattr__(self, "_colour", _colour(self.strength))
 
     def __reduce__(self) -> tuple[type, tuple]:
@@ -119,8 +121,7 @@ class DefaultAugmentation:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return a random variant of `sample`; at least one of its objects is wholly inside."""
-        free = self.orientation == "free"
-        mirror, flip, transpose = (rng.random(3) < (0.5, 0.5 * free, 0.5 * free)).tolist()
+        mirror, flip, transpose = (rng.random(3) < ORIENTATIONS[self.orientation]).tolist()
         size_hw = self.size_hw[::-1] if transpose else self.size_hw
         source, target = draw_view(sample, size_hw, rng, strength=self.strength)
         sample = place(
@@ -202,6 +203,11 @@ class _Called:
         if not isinstance(result, Sample):
             raise UsageError(f"an augmentation returns a Sample, got {type(result).__name__}")
         return result
+
+
+def _check_orientation(name: str) -> None:
+    if name not in ORIENTATIONS:
+        raise unknown_name("orientation", name, ORIENTATIONS)
 
 
 def _strength(given: str | float | None) -> float:

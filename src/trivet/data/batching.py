@@ -62,7 +62,7 @@ def train_loader(
         repeat_threshold: Classes on a smaller share of images (0-1) than this are shown more often
             (`repeat_factors`); `None` shows every image once an epoch.
         fill_rgb: Colour of padding, best the model's mean colour.
-        orientation: `upright` or `free`, see `build_augmentation`.
+        orientation: `fixed`, `upright` or `free`, see `build_augmentation`.
 
     Raises:
         UsageError: If an argument is out of its range.
@@ -110,6 +110,7 @@ class TrainLoader:
 
     def __init__(self, plan: "_EpochPlan", maker: TrainMaker, *, workers: int) -> None:
         self.waited_seconds = 0.0
+        self._epochs_started = 0
         self._plan = plan
         self._loader = _torch_loader(maker, plan, workers=workers, persistent=True)
 
@@ -137,12 +138,18 @@ class TrainLoader:
                 f"an epoch counts from 0 and has {len(self)} batches, got epoch={number}, start_step={start_step}"
             )
         self._plan.start(number, start_step, mixed=not plain)
-        return self._batches()
+        self._epochs_started += 1
+        return self._batches(self._epochs_started)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, mine: int) -> Iterator[Batch]:
+        # Workers serve one epoch: an earlier iterator would take batches that are not its own.
+        if mine != self._epochs_started:
+            return
         for batch, waited in _timed(self._loader):
             self.waited_seconds += waited
             yield batch
+            if mine != self._epochs_started:
+                return
 
 
 class EvalLoader:
