@@ -32,7 +32,7 @@ def assert_equal_to_effdet(batch, effdet_labels):
     assert len(assigned.anchors) == int(positives.sum())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(images=st.lists(objects, min_size=1, max_size=3))
 def test_equal_to_effdet_on_any_truth(images, make, effdet_labels):
     targets = []

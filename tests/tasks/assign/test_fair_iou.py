@@ -80,7 +80,7 @@ def test_an_object_that_sticks_out_trains(make):
     assert len(assign(make, ([[-30.0, -30.0, 10.0, 10.0]], [2])).anchors) > 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10_000), counts=st.lists(st.integers(0, 14), min_size=1, max_size=3))
 def test_every_object_owns_an_anchor(make, seed, counts):
     batch = make.random_batch(SIZE, counts, 9, seed)
@@ -93,7 +93,7 @@ def test_every_object_owns_an_anchor(make, seed, counts):
     }
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_objects_that_do_not_compete_train_as_in_effdet(make, seed):
     batch = make.random_batch(SIZE, [1, 1, 1, 0, 1], 9, seed)

@@ -46,33 +46,30 @@ class FairIou:
 
     def _positives(self, image: Tensor, boxes_xyxy: Tensor, grid: AnchorGrid) -> tuple[Tensor, Tensor]:
         """Return the positive anchors, each once, and the place that owns each."""
-        anchors_xyxy = grid.anchors_xyxy(boxes_xyxy.device)
-        anchors, owners, overlaps = [image[:0]], [image[:0]], [boxes_xyxy[:0, 0]]
-        choices, choice_overlaps = [image.new_zeros(0, 1)], [boxes_xyxy.new_zeros(0, 1)]
-        rows = torch.arange(len(boxes_xyxy), device=image.device)
+        hits, choices = [], []
         window = grid.nearby(boxes_xyxy[:1], self.threshold).shape[1]
-        for part in rows.split(max(1, _MOST_PAIRS // max(1, window))):
-            near = grid.nearby(boxes_xyxy[part], self.threshold)
-            found = anchors_xyxy[near.clamp(min=0)]
-            overlap = matched_iou(boxes_xyxy[part, None], found)
-            overlap = torch.where(near >= 0, overlap, -1.0)
-            near = near + image[part, None] * grid.count
-            owner, column = (overlap >= self.threshold).nonzero().unbind(1)
-            anchors.append(near[owner, column])
-            owners.append(part[owner])
-            overlaps.append(overlap[owner, column])
-            fondness = overlap - _NEARNESS * _distance(boxes_xyxy[part, None], found).clamp(max=1)
-            best, column = fondness.topk(min(_CHOICES, overlap.shape[1]), dim=1)
-            choices.append(near.gather(1, column))
-            choice_overlaps.append(best)
-        claimant, claimed = _settle(
-            torch.cat(choices[1:] or choices), torch.cat(choice_overlaps[1:] or choice_overlaps)
-        )
-        anchor, owner = torch.cat([claimed, *anchors]), torch.cat([claimant, *owners])
+        for part in torch.arange(len(image), device=image.device).split(max(1, _MOST_PAIRS // window)):
+            numbers, overlap, fondness = self._compare(image[part], boxes_xyxy[part], grid)
+            row, column = (overlap >= self.threshold).nonzero().unbind(1)
+            hits.append((numbers[row, column], part[row], overlap[row, column]))
+            best, column = fondness.topk(min(_CHOICES, window), dim=1)
+            choices.append((numbers.gather(1, column), best))
+        claimant, claimed = _settle(*map(torch.cat, zip(*choices, strict=True)))
+        anchors, owners, overlaps = map(torch.cat, zip(*hits, strict=True))
+        anchors, owners = torch.cat([claimed, anchors]), torch.cat([claimant, owners])
         # an IoU is at most 1, so a claim is stronger than any overlap
-        strength = torch.cat([boxes_xyxy.new_full((len(claimed),), 2.0), *overlaps])
-        winners = best_of_each(anchor, strength)
-        return anchor[winners], owner[winners]
+        strength = torch.cat([overlaps.new_full((len(claimed),), 2.0), overlaps])
+        winners = best_of_each(anchors, strength)
+        return anchors[winners], owners[winners]
+
+    def _compare(self, image: Tensor, boxes_xyxy: Tensor, grid: AnchorGrid) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, for the anchors near each box, their numbers, IoU, and IoU less a trifle for distance."""
+        near = grid.nearby(boxes_xyxy, self.threshold)
+        anchors_xyxy = grid.anchors_xyxy(boxes_xyxy.device)
+        found = anchors_xyxy.index_select(0, near.clamp(min=0).flatten()).view(*near.shape, 4)
+        overlap = torch.where(near >= 0, matched_iou(boxes_xyxy[:, None], found), -1.0)
+        fondness = overlap - _NEARNESS * _distance(boxes_xyxy[:, None], found).clamp(max=1)
+        return near + image[:, None] * grid.count, overlap, fondness
 
 
 def _distance(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
@@ -81,19 +78,19 @@ def _distance(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
     return apart.square().sum(dim=-1) / areas(anchors_xyxy)
 
 
-def _settle(choices: Tensor, overlaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each row its best anchor that no row with a higher IoU claims; return the rows and their anchors.
+def _settle(choices: Tensor, fondness: Tensor) -> tuple[Tensor, Tensor]:
+    """Give each row its favourite anchor that no fonder row claims; return the rows and their anchors.
 
     Rounds of deferred acceptance; almost always one or two.
     """
-    end = overlaps.new_zeros(len(overlaps), 1)
-    overlaps, choices = torch.cat([overlaps, end], dim=1), torch.cat([choices, end.long()], dim=1)
+    end = fondness.new_zeros(len(fondness), 1)
+    fondness, choices = torch.cat([fondness, end], dim=1), torch.cat([choices, end.long()], dim=1)
     turn = torch.zeros(len(choices), 1, dtype=torch.int64, device=choices.device)
     while True:
-        overlap = overlaps.gather(1, turn)[:, 0]
-        rows = (overlap > 0).nonzero()[:, 0]
+        offered = fondness.gather(1, turn)[:, 0]
+        rows = (offered > 0).nonzero()[:, 0]
         wanted = choices.gather(1, turn)[rows, 0]
-        winners = best_of_each(wanted, overlap[rows])
+        winners = best_of_each(wanted, offered[rows])
         if len(winners) == len(rows):
             return rows, wanted
         turned_down = torch.ones_like(wanted)
