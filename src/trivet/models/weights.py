@@ -107,10 +107,10 @@ def load_weights(
 
 def _names(model: Model, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
     """Return whose layout the tensors have, and their names -> ours."""
-    if any(key.startswith(("neck.", "head.")) for key in tensors):
-        return "trivet", {key: key for key in tensors}
     if any(key.startswith(("fpn.", "class_net.", "box_net.")) for key in tensors):
         return "effdet", from_effdet(tensors, min_level=model.anchor_spec.min_level)
+    if any(key.startswith("backbone.") for key in tensors):
+        return "trivet", {key: key for key in tensors}
     prefix = "backbone.body."
     wanted = [key.removeprefix(prefix) for key in model.state_dict() if key.startswith(prefix)]
     if "_conv_stem.weight" not in tensors:

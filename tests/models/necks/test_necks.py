@@ -80,7 +80,7 @@ class TestEveryNeck:
             build(name, levels=(1, 5))
 
     def test_refuses_no_channels(self, name):
-        with pytest.raises(UsageError, match="channels of at least 1, got .*0"):
+        with pytest.raises(UsageError, match=r"channels of at least 1, got .*0"):
             build(name, channels=0)
 
     def test_runs_in_lower_precision(self, name):
