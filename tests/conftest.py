@@ -4,6 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from trivet.data.digits import write_digits
+from trivet.recipe.fit import FitResult, fit
+
+QUICK = {
+    "train.epochs": 2,
+    "train.batch": 4,
+    "train.validations": 2,
+    "model.size_hw": (64, 96),
+    "model.pretrained": False,
+    "model.options": {"channels": 16, "layers": 1, "tower_layers": 1},
+    "data.workers": 0,
+}
+"""Recipe values of a run that takes seconds and learns nothing."""
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -12,3 +26,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data sets are not there ({folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    return write_digits(
+        tmp_path_factory.mktemp("digits"),
+        images={"train": 12, "val": 5, "test": 4},
+        classes=3,
+        size_hw=(80, 120),
+    )
+
+
+@pytest.fixture(scope="session")
+def quick_run(digits, tmp_path_factory) -> FitResult:
+    return fit(digits, QUICK, out=tmp_path_factory.mktemp("runs"), name="quick", listeners=())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.recipe.conftest import QUICK
+from tests.conftest import QUICK
 from trivet.errors import UsageError
 from trivet.recipe.fit import fit, resume
 from trivet.recipe.recipe import read_recipe

@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if debug:
         given = ["--debug", *(word for word in given if word != "--debug")]
     try:
-        result = app(given, standalone_mode=False)
+        result = app(given, prog_name="trivet", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
     except (UsageError, TrainingError) as fault:
         if debug:
@@ -62,9 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return MISUSED if isinstance(fault, UsageError) else FAILED
     except ParsingError as fault:
         context = getattr(fault, "ctx", None)
-        _print_error(
-            str(getattr(fault, "message", fault)), f"{context.command_path if context else 'trivet'} --help"
-        )
+        told = fault.format_message() if hasattr(fault, "format_message") else str(fault)
+        _print_error(told, f"{context.command_path if context else 'trivet'} --help")
         return MISUSED
     except (typer.Abort, KeyboardInterrupt):
         _print_error("interrupted", None)
