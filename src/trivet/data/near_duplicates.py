@@ -14,7 +14,7 @@ MOST_LEVELS = 6.0
 """And the thumbnails this many of 256 levels, as a mean over their pixels."""
 
 _BANDS = MOST_BITS + 1  # of two bytes each
-_BITS = np.array([bin(i).count("1") for i in range(256)], np.uint8)
+_BITS = np.array([i.bit_count() for i in range(2**16)], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,17 @@ def _candidates(hashes: np.ndarray, readable: np.ndarray) -> Iterator[tuple[int,
         if other != position:
             yield other, position
     unique = np.array(sorted(first.values()), np.int64)
-    bands = hashes[unique].reshape(len(unique), _BANDS, 2)
+    words = hashes[unique].view(np.uint16).reshape(-1, _BANDS)
     for band in range(_BANDS):
-        for group in _equal_rows(bands[:, band]):
-            members = unique[list(group)]
-            for place, member in enumerate(members[:-1].tolist()):
-                rest = members[place + 1 :]
-                close = _BITS[hashes[rest] ^ hashes[member]].sum(axis=1) <= MOST_BITS
-                yield from ((member, int(other)) for other in rest[close])
+        for group in _equal_rows(words[:, band : band + 1]):
+            for place, member in enumerate(group[:-1]):
+                rest = np.array(group[place + 1 :])
+                new = np.all(
+                    words[rest, :band] != words[member, :band], axis=1
+                )  # no earlier band showed the pair
+                rest = rest[new]
+                close = _BITS[words[rest] ^ words[member]].sum(axis=1, dtype=np.uint8) <= MOST_BITS
+                yield from ((int(unique[member]), int(unique[other])) for other in rest[close])
 
 
 def _look_alike(prints: Fingerprints, one: int, other: int) -> bool:
