@@ -74,7 +74,14 @@ def select_candidates(
 
 def _above(values: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
     """Return the `most` highest values above a threshold and their positions, in no certain order."""
-    positions = (values > threshold).nonzero()[:, 0]
+    above = values > threshold
+    if 2 * int(above.count_nonzero()) > len(
+        values
+    ):  # an untrained head: sorting out few first would only cost
+        values, positions = values.topk(min(most, len(values)), sorted=False)
+        rows = (values > threshold).nonzero()[:, 0]
+        return values[rows], positions[rows]
+    positions = above.nonzero()[:, 0]
     values = values[positions]
     if len(values) > most:
         values, rows = values.topk(most, sorted=False)
