@@ -38,7 +38,7 @@ def make_history() -> Callable[[int], list[dict[str, float]]]:
     return history_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report_contents() -> ReportContents:
     return ReportContents(
         title="Blood cells",
@@ -56,7 +56,7 @@ def report_contents() -> ReportContents:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def large_contents() -> ReportContents:
     """Eighty classes, some without truth, one epoch, a picture that is all noise: the largest JPEG."""
     noise = np.random.default_rng(0).integers(0, 256, (2400, 3200, 3), dtype=np.uint8)
@@ -73,7 +73,7 @@ def large_contents() -> ReportContents:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def audit_contents() -> AuditContents:
     return AuditContents(
         title="Blood cells",

@@ -122,14 +122,14 @@ def measured(page: Path, *flags: str) -> list[dict]:
     return json.loads(unescape(result[1]))
 
 
-@pytest.fixture(params=["report", "large", "audit"])
-def page(request, tmp_path, report_contents, large_contents, audit_contents) -> Path:
+@pytest.fixture(scope="module", params=["report", "large", "audit"])
+def page(request, tmp_path_factory, report_contents, large_contents, audit_contents) -> Path:
     write = {
         "report": lambda path: write_report(path, report_contents),
         "large": lambda path: write_report(path, large_contents),
         "audit": lambda path: write_audit_page(path, audit_contents),
     }
-    return write[request.param](tmp_path / "page.html")
+    return write[request.param](tmp_path_factory.mktemp("page") / "page.html")
 
 
 @pytest.mark.parametrize("flags", [(), (DARK,)], ids=["light", "dark"])
@@ -153,11 +153,10 @@ def test_a_page_writes_nothing_to_the_console(page):
 
 
 def test_a_script_that_found_its_way_in_does_not_run(page):
-    page.write_text(
-        page.read_text(encoding="utf-8").replace("</main>", "<script>document.title = 'run'</script></main>"),
-        encoding="utf-8",
-    )
-    dom, console = opened(page)
+    script = "<script>document.title = 'run'</script></main>"
+    changed = page.with_name("changed.html")
+    changed.write_text(page.read_text(encoding="utf-8").replace("</main>", script), encoding="utf-8")
+    dom, console = opened(changed)
     assert "<title>run</title>" not in dom
     assert "Content Security Policy" in console[0]
 

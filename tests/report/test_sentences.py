@@ -24,6 +24,14 @@ def test_learnt_names_best_and_worst(make_scores):
     )
 
 
+def test_learnt_is_honest_about_a_bad_detector(make_scores):
+    scores = make_scores(2)
+    bad = tuple(replace(score, ap50=0.02) for score in scores.per_class)
+    assert learnt(replace(scores, per_class=bad, map50=0.02), ["a", "b"]).endswith(
+        "it has learnt next to nothing yet (mAP50 0.02)."
+    )
+
+
 def test_learnt_of_one_class(make_scores):
     assert learnt(make_scores(1), ["x"]).endswith("(AP50 0.97) is the one class with truth.")
 

@@ -5,14 +5,14 @@ from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from trivet.report.contents import History
 from trivet.report.naming import plain_label
 from trivet.report.palette import ACCENT, INK, series_colour
 from trivet.report.svg import draw_svg, put_legend
 
-NOT_LOSSES = ("step", "epoch", "progress", "lr", "seconds", "waited")
+LOSSES = ("loss", "class", "box")  # and whatever else validation measures too
 METRIC_NAMES = {"val_map": "mAP", "val_map50": "mAP50"}
 
 
@@ -82,7 +82,7 @@ def rate_chart(history: History, *, key: str = "rate") -> str:
 def _loss_names(history: History) -> list[str]:
     """Return the history's losses: "loss", the whole, first, then its parts, then the validation's whole."""
     names = {name for row in history for name in row}
-    parts = {name for name in names if name not in NOT_LOSSES and not name.startswith("val_")}
+    parts = {name for name in names if name in LOSSES or f"val_{name}" in names}
     return sorted(parts, key=lambda name: (name != "loss", name)) + sorted(names & {"val_loss"})
 
 
@@ -119,6 +119,8 @@ def _loss_axis(axes: Axes, values: list[float]) -> None:
     axes.set_ylabel("loss")
     if values and min(values) > 0 and max(values) > 20 * median(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=min(0.0, *values, 0.0))
 

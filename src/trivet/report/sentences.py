@@ -8,6 +8,7 @@ from trivet.evaluate.mistakes import ERRORS
 from trivet.evaluate.scores import ClassScore, DetectionScores, ErrorShare, ImageMistakes
 from trivet.report.naming import plain_label
 
+LITTLE = 0.1  # an AP50 below this is of no use
 # Kind of mistake -> what to try about it.
 ADVICE = {
     "wrong class": "The confusion matrix names the pairs: more examples of them, or one class for both, helps most.",
@@ -28,6 +29,10 @@ def learnt(scores: DetectionScores | None, names: Sequence[str]) -> str:
         return f"The {scores.images:,} images it was scored on hold no objects, so it has no score."
     share = found_share(scores)
     start = f"On {scores.images:,} images the detector finds {share:.0%} of {scores.boxes:,} objects"
+    if known[0].ap50 < LITTLE:
+        return (
+            f"{start}, among many false ones: it has learnt next to nothing yet (mAP50 {scores.map50:.2f})."
+        )
     if len(known) == 1:
         return f"{start}; {_quoted(known[0])} is the one class with truth."
     return f"{start}; it knows {_quoted(known[0])} best and {_quoted(known[-1])} least."
