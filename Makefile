@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test quick check format
+.PHONY: demo test quick lint check format
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,13 +20,14 @@ test: $(STAMP)  ## every test
 quick: $(STAMP)  ## the tests that take seconds
 	$(BIN)/pytest -m 'not slow'
 
-check: $(STAMP)  ## format, lint, types, import contract, tests
+lint: $(STAMP)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
 
-format: $(STAMP)
+check: lint test  ## all that is asked of a change
+
+format: $(STAMP)  ## put the sources in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
