@@ -1,6 +1,5 @@
 """Focal loss over all logits of a head, computed in one pass together with its gradient."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -133,8 +132,3 @@ def _in_memory_order(values: Tensor) -> Tensor:
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
         return values.permute(0, 2, 3, 1).flatten()
     return values.flatten()
-
-
-def initial_logit(prior: float) -> float:
-    """Return the logit at which an untrained head says `prior` (RetinaNet's pi, section 4.1), in 0-1."""
-    return -math.log((1 - prior) / prior)
