@@ -1,7 +1,8 @@
 """The verb `fit`: from a data set to a trained, scored and reported model."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def fit(
         UsageError: If something given cannot be used.
         TrainingError: If training cannot go on.
     """
+    began = time.monotonic()
     origin = None if start_from is None else Path(start_from)
     made, splits, folder = prepare_run(
         data,
@@ -59,7 +61,8 @@ def fit(
     weights = None if origin is None else _weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = [ProgressBars()] if listeners is None else listeners
-    train_run(Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown))
+    plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
+    train_run(replace(plan, seconds_before=time.monotonic() - began))
     return FitResult(folder, finish_run(folder, splits))
 
 

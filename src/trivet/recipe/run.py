@@ -42,6 +42,7 @@ class Plan:
     resume: bool = False
     start_from: Path | None = None
     listeners: Sequence[Listener] = ()
+    seconds_before: float = 0.0
 
 
 def train_run(plan: Plan) -> None:
@@ -96,6 +97,8 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
         validate,
         keep_best,
         plan.listeners,
+        validation_images=len(plan.val),
+        seconds_before=plan.seconds_before,
     )
     train(model, job, resume=plan.resume)
 

@@ -87,6 +87,8 @@ class Job:
         validate: Scores a model; called on process 0 only.
         keep_best: Saves the best model so far; called on process 0 only.
         listeners: Told what happens, on process 0 only.
+        validation_images: How many images a validation looks at.
+        seconds_before: What the budget in minutes had lost before training began.
     """
 
     task: Task
@@ -97,6 +99,8 @@ class Job:
     validate: Callable[[nn.Module], Validation]
     keep_best: Callable[[nn.Module], None]
     listeners: Sequence[Listener] = ()
+    validation_images: int = 0
+    seconds_before: float = 0.0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -162,7 +166,7 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
         Budget(settings, job.steps_per_epoch),
         Position(),
     )
-    state.budget.start(state.load(job.folder) if resume else 0.0)
+    state.budget.start(state.load(job.folder) if resume else job.seconds_before)
     if state.position.ended == INTERRUPTED:
         state.position.ended = None
     return state
@@ -191,6 +195,8 @@ def _train_epoch(
         if state.ema:
             state.ema.update(state.model)
         position.stepped(images=sum(len(batch) for batch in group) * job.fabric.world_size)
+        if not position.validations:
+            state.budget.expect_validation(job.validation_images, trained=position.images)
         means.add(losses)
         job.tell("stepped", state, losses)
         if time.monotonic() - saved > SAVE_SECONDS:
