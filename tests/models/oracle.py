@@ -38,7 +38,8 @@ def _formula_tensor(key: str, k: int, tensor: Tensor) -> Tensor:
         return (u * 2 * math.sqrt(3 / tensor[0].numel())).float()
     if key.endswith("edge_weights"):
         return (1 + 0.5 * u).float()
-    return (1 + 0.2 * u if key.endswith(("running_var", ".weight")) else 0.2 * u).float()
+    scale = key.endswith("running_var") or ("bn" in key and key.endswith(".weight"))
+    return (1 + 0.2 * u if scale else 0.2 * u).float()
 
 
 def formula_image(size_hw: tuple[int, int]) -> Tensor:
