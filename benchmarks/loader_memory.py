@@ -3,7 +3,7 @@
 A COCO file of many images is made on the spot; all names are hard links to one small picture. PSS shares a page
 among the processes that map it, so the sum over all processes is what the machine really spends (Linux).
 
-    python benchmarks/loader_memory.py [--images 20000] [--boxes-per-image 10] [--workers 0 2 4] [--epochs 4]
+    python benchmarks/loader_memory.py [--images 5000] [--boxes-per-image 10] [--workers 0 2 4] [--epochs 3]
 """
 
 import argparse
@@ -59,10 +59,10 @@ def measure(dataset: Dataset, workers: int, epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=5_000)
     parser.add_argument("--boxes-per-image", type=int, default=10)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 4])
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         dataset = make_dataset(Path(folder), options.images, options.boxes_per_image)

@@ -8,8 +8,9 @@ from typing import Literal
 from trivet.data.dataset import Splits
 from trivet.data.problems import refuse
 from trivet.data.sources import coco, csv_rows, voc, yolo
+from trivet.data.sources.checked import to_dataset
 from trivet.data.sources.folder import Check, Folder
-from trivet.data.sources.found import Reading, to_dataset
+from trivet.data.sources.found import Reading
 from trivet.data.splits import Groups, named_splits
 from trivet.errors import UsageError, unknown_name
 

@@ -1,4 +1,4 @@
-"""What a source finds of one split, and how it becomes a checked `Dataset`."""
+"""What a source finds of one split, before anything is checked."""
 
 import posixpath
 from collections.abc import Sequence
@@ -6,15 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trivet.data.dataset import Dataset, Names
-from trivet.data.images import read_image, read_size
 from trivet.data.problems import Problem, problem
-from trivet.data.sources.folder import Check, Folder
-from trivet.errors import DataError
-from trivet.structures import LabelMap, TruthTable
-
-ROUNDING = 0.02
-"""A box may stick out by this many pixels unreported: what two decimals or six of 10,000 leave."""
+from trivet.data.sources.folder import Folder
+from trivet.structures import LabelMap
 
 
 @dataclass(frozen=True)
@@ -104,118 +98,3 @@ def positions(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
     order = np.argsort(wanted, kind="stable")
     place = np.minimum(np.searchsorted(wanted[order], values), len(wanted) - 1)
     return order[place], wanted[order[place]] == values
-
-
-def to_dataset(found: Found, folder: Folder, labels: LabelMap, *, check: Check) -> Dataset:
-    """Check what was found, leave out what is faulty, and make it a `Dataset`."""
-    problems = list(found.problems)
-    found = _joined(found, problems)
-    found = _with_sizes(found, folder, check, problems)
-    if found.normalised:
-        scale = found.sizes_hw[:, [1, 0, 1, 0]][found.image_index]
-        found = replace(found, boxes_xyxy=found.boxes_xyxy * scale, normalised=False)
-    found = _checked_boxes(found, problems)
-    order = np.argsort(found.image_index, kind="stable")
-    offsets = np.zeros(len(found.names) + 1, np.int64)
-    np.cumsum(np.bincount(found.image_index, minlength=len(found.names)), out=offsets[1:])
-    truth = TruthTable(
-        found.image_ids,
-        found.sizes_hw,
-        offsets,
-        found.boxes_xyxy[order],
-        found.labels[order],
-        found.crowd[order],
-        found.areas[order].astype(np.float32),
-    )
-    return Dataset(
-        folder.image_root, found.split or "train", labels, truth, Names.of(found.names), tuple(problems)
-    )
-
-
-def _joined(found: Found, problems: list[Problem]) -> Found:
-    """Join the images that are the same file; their boxes go to the first."""
-    first: dict[str, int] = {}
-    target = np.array([first.setdefault(name, i) for i, name in enumerate(found.names)], np.int64)
-    own = np.arange(len(target))
-    if (target == own).all():
-        return found
-    for i in np.flatnonzero(target != own).tolist():
-        ids = f"ids {found.image_ids[target[i]]} and {found.image_ids[i]}"
-        problems.append(
-            problem("image-listed-twice", found.file(i), f"{found.names[i]} is listed under {ids}")
-        )
-    return replace(found, image_index=target[found.image_index]).keep_images(target == own)
-
-
-def _with_sizes(found: Found, folder: Folder, check: Check, problems: list[Problem]) -> Found:
-    """Compare the sizes that annotations tell with those of the files, and fill in those they do not tell."""
-    told: np.ndarray = np.all(found.sizes_hw > 0, axis=1)
-    sizes = np.where(told[:, None], found.sizes_hw, 0).astype(np.int32)
-    keep = np.ones(len(sizes), bool)
-    if check == "none" and found.normalised and not told.all():
-        raise DataError(
-            'boxes given as shares of the image size need the images, which check="none" leaves alone',
-            'read with check="headers"',
-        )
-    if check not in ("none", "names") or (check == "names" and not told.all()):
-        for i, name in enumerate(found.names):
-            if check == "names" and told[i]:
-                continue
-            path = folder.image_root / name
-            try:
-                size, stored = _sizes_in_file(path, pixels=check == "pixels")
-            except DataError as fault:
-                keep[i] = False
-                detail = fault.message.removeprefix(f"{path}: ")
-                problems.append(problem("image-unreadable", name, detail))
-                continue
-            if not told[i]:
-                sizes[i] = size
-            elif tuple(sizes[i]) not in (size, stored):
-                keep[i] = False
-                says = f"{sizes[i, 1]} x {sizes[i, 0]} in {found.file(i)}, {size[1]} x {size[0]} in the file"
-                problems.append(problem("image-size-differs", name, says))
-    return replace(found, sizes_hw=sizes) if keep.all() else replace(found, sizes_hw=sizes).keep_images(keep)
-
-
-def _sizes_in_file(path, *, pixels: bool) -> tuple[tuple[int, int], tuple[int, int]]:  # type: ignore[no-untyped-def]
-    if pixels:
-        read_image(path)
-    return read_size(path), read_size(path, upright=False)
-
-
-def _checked_boxes(found: Found, problems: list[Problem]) -> Found:
-    with np.errstate(over="ignore"):
-        boxes = found.boxes_xyxy.astype(np.float32).reshape(-1, 4)
-    sizes_wh = found.sizes_hw[:, ::-1][found.image_index].astype(np.float32)
-    limits = np.where(sizes_wh > 0, sizes_wh, np.float32(np.inf))
-    finite: np.ndarray = np.all(np.isfinite(boxes), axis=1)
-    boxes_or_0 = np.where(finite[:, None], boxes, 0)
-    extent = boxes_or_0[:, 2:] - boxes_or_0[:, :2]
-    clipped = np.clip(boxes_or_0.reshape(-1, 2, 2), 0, limits[:, None]).reshape(-1, 4)
-    faults = {
-        "non-finite-box": ~finite,
-        "inverted-box": (extent < 0).any(axis=1),
-        "zero-area-box": (extent == 0).any(axis=1),
-        "outside-box": (clipped[:, 2:] <= clipped[:, :2]).any(axis=1),
-        "clipped-box": (np.abs(clipped - boxes_or_0) > ROUNDING).any(axis=1),
-    }
-    seen = np.zeros(len(boxes), bool)
-    for name, fault in faults.items():
-        problems += [
-            _box_problem(name, found, row, boxes[row]) for row in np.flatnonzero(fault & ~seen).tolist()
-        ]
-        seen |= fault
-        if name == "outside-box":
-            bad = seen.copy()
-    given = np.isfinite(found.areas) & (found.areas > 0)
-    own = (clipped[:, 2] - clipped[:, 0]) * (clipped[:, 3] - clipped[:, 1])
-    return replace(found, boxes_xyxy=clipped, areas=np.where(given, found.areas, own)).keep_boxes(~bad)
-
-
-def _box_problem(name: str, found: Found, row: int, box: np.ndarray) -> Problem:
-    image = int(found.image_index[row])
-    height, width = found.sizes_hw[image]
-    corners = ", ".join(f"{value:g}" for value in box)
-    detail = f"{found.where_word} {found.where[row]}: ({corners}) in {found.names[image]}, {width} x {height}"
-    return problem(name, found.file(image), detail)
