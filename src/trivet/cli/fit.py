@@ -27,7 +27,9 @@ def fit(
     augment: Annotated[
         str | None, typer.Option(help="none, light, medium, strong or a number in 0-1.")
     ] = None,
-    orientation: Annotated[str | None, typer.Option(help="upright, or free where up has no meaning.")] = None,
+    orientation: Annotated[
+        str | None, typer.Option(help="fixed (no mirroring), upright, or free where up has no meaning.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="32, bf16 or 16.")] = None,
     devices: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,

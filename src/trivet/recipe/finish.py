@@ -18,12 +18,11 @@ from trivet.recipe.fingerprint import boxes_at_input
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
 from trivet.report.contents import Choice, DataFacts, Picture, ReportContents
 from trivet.report.page import write_report
+from trivet.report.sentences import image_words
 from trivet.structures import BoxTarget, Detections, PredictionTable
 from trivet.train.history import Row, read_history
 
 GALLERY_EACH = 6
-SHOWN_SCORE = 0.3
-"""Predictions below this score are left out of a picture."""
 
 
 def predict_split(run: Run, dataset: Dataset) -> PredictionTable:
@@ -116,22 +115,25 @@ def _facts(run: Run, splits: Splits) -> DataFacts:
 
 
 def _gallery(dataset: Dataset, predictions: PredictionTable, scores: DetectionScores) -> list[Picture]:
-    """The images with the most mistakes, then some from the middle of the order."""
-    ranked = scores.worst
-    middle = len(ranked) // 2
-    chosen = [(item, "worst") for item in ranked[:GALLERY_EACH]]
-    chosen += [
-        (item, "typical")
-        for item in ranked[middle : middle + GALLERY_EACH]
-        if item not in ranked[:GALLERY_EACH]
-    ]
+    """The images with the most mistakes, then those nearest the median."""
+    worst = scores.worst[:GALLERY_EACH]
+    typical = [item for item in scores.typical if item not in worst][:GALLERY_EACH]
     index = {int(image_id): number for number, image_id in enumerate(dataset.truth.image_ids)}
-    return [_picture(dataset, predictions, index[item.image_id], kind) for item, kind in chosen]
+    least = scores.confusion_at.score
+    return [
+        _picture(
+            dataset, predictions, index[item.image_id], caption=image_words(item), kind=kind, least=least
+        )
+        for items, kind in ((worst, "worst"), (typical, "typical"))
+        for item in items
+    ]
 
 
-def _picture(dataset: Dataset, predictions: PredictionTable, number: int, kind: str) -> Picture:
+def _picture(
+    dataset: Dataset, predictions: PredictionTable, number: int, *, caption: str, kind: str, least: float
+) -> Picture:
     rows = dataset.truth.rows(number)
-    mine = (predictions.image_ids == dataset.truth.image_ids[number]) & (predictions.scores >= SHOWN_SCORE)
+    mine = (predictions.image_ids == dataset.truth.image_ids[number]) & (predictions.scores >= least)
     truth = BoxTarget(
         torch.from_numpy(dataset.truth.boxes_xyxy[rows]), torch.from_numpy(dataset.truth.labels[rows])
     )
@@ -140,4 +142,4 @@ def _picture(dataset: Dataset, predictions: PredictionTable, number: int, kind: 
         torch.from_numpy(predictions.scores[mine]),
         torch.from_numpy(predictions.labels[mine]),
     )
-    return Picture(dataset.image(number), dataset.name(number), kind, truth, found)  # type: ignore[arg-type]
+    return Picture(dataset.image(number), f"{dataset.name(number)}: {caption}", kind, truth, found)  # type: ignore[arg-type]

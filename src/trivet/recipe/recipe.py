@@ -69,7 +69,8 @@ class AugmentRecipe(_Section):
 
     Args:
         strength: `none`, `light`, `medium`, `strong` or a number in 0-1.
-        orientation: `upright` (left and right may change places) or `free` (any quarter turn as well).
+        orientation: `fixed` (nothing is mirrored), `upright` (left and right may change places) or `free` (any
+            quarter turn as well).
         mosaic: Share of training images made of four, 0-1.
         mixup: Share of training images blended with another, 0-1.
     """
