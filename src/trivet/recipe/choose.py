@@ -109,29 +109,41 @@ def _affordable_side(draft: Draft, facts: Fingerprint, machine: Machine) -> floa
 
 
 def choose_training(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
-    """Choose augmentation, precision, learning rates and workers."""
+    """Choose augmentation, losses, precision, learning rates and workers."""
     few = facts.images < 5000
     draft.offer("augment.strength", "medium" if few else "light", f"{facts.images} training images")
-    draft.offer("augment.mosaic", 0.3 if few else 0.0, "shows more objects an image and other sizes of them")
-    effective = int(draft.values["train.batch"]) * int(draft.values.get("train.accumulate", 1))
-    if str(draft.values.get("train.optimizer", "adamw")) == "adamw":
-        lr = 1e-3 * math.sqrt(effective / 8)
-        draft.offer(
-            "train.lr", round(lr, 6), f"1e-3 at batch 8, with the square root of the batch ({effective})"
-        )
-        share = 0.3 if draft.values.get("model.pretrained") else 1.0
-        draft.offer(
-            "train.backbone_lr", round(share * float(draft.values["train.lr"]), 6), f"{share:g} of train.lr"
-        )
-    precision = "bf16" if machine.accelerator == "cuda" and machine.bf16 else "32"
+    each = facts.boxes / max(facts.images, 1)
+    mosaic = 0.3 if few and each < 10 else 0.0
+    draft.offer("augment.mosaic", mosaic, f"{each:.0f} objects an image{' are enough' if each >= 10 else ''}")
     draft.offer(
-        "train.precision",
-        precision,
-        f"the {machine.accelerator} {'has' if machine.bf16 else 'lacks'} fast bfloat16",
+        "task.options",
+        {"box_loss": "giou"},
+        "trains the overlap itself: places better than Huber on few images",
     )
-    workers = min(machine.cores - 1, 8) if machine.cores > 1 else 0
-    draft.offer("data.workers", workers, f"{machine.cores} cores, one left for the training process")
+    _choose_rates(draft)
+    precision = "bf16" if machine.accelerator == "cuda" and machine.bf16 else "32"
+    fast = "has" if machine.bf16 else "lacks"
+    draft.offer("train.precision", precision, f"the {machine.accelerator} {fast} fast bfloat16")
+    if machine.accelerator == "cpu":
+        draft.offer("data.workers", machine.cores // 4, f"the network itself uses the {machine.cores} cores")
+    else:
+        draft.offer(
+            "data.workers", max(0, min(machine.cores - 1, 8)), f"{machine.cores} cores, one left for training"
+        )
     draft.offer("machine.accelerator", machine.accelerator, "what this machine has")
+
+
+def _choose_rates(draft: Draft) -> None:
+    """Choose the learning rates that suit a new neck and head on a pretrained, or a new, backbone."""
+    effective = int(draft.values["train.batch"]) * int(draft.values.get("train.accumulate", 1))
+    sgd = draft.values.get("train.optimizer", "adamw") == "sgd"
+    base, grows = (0.01, effective / 8) if sgd else (6e-3, math.sqrt(effective / 8))
+    how = "with the batch" if sgd else "with the square root of the batch"
+    draft.offer("train.lr", round(base * grows, 6), f"{base:g} at batch 8, growing {how} ({effective})")
+    share = 0.35 if draft.values.get("model.pretrained") else 1.0
+    draft.offer(
+        "train.backbone_lr", round(share * float(draft.values["train.lr"]), 6), f"{share:g} of train.lr"
+    )
 
 
 def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
