@@ -1,6 +1,6 @@
 import pytest
-from tables import context_of, table
 
+from tests.data.tables import context_of, table
 from trivet.data import audit_boxes
 
 

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from tables import context_of, table
 
+from tests.data.tables import context_of, table
 from trivet.data import audit_classes
 from trivet.structures import LabelMap
 

@@ -1,6 +1,6 @@
 import pytest
-from tables import table
 
+from tests.data.tables import table
 from trivet.data.audit_context import counted, examples_of
 
 

@@ -1,6 +1,6 @@
 import numpy as np
-from tables import context_of, table
 
+from tests.data.tables import context_of, table
 from trivet.data import audit_images
 from trivet.data.fingerprints import Fingerprints
 

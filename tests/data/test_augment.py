@@ -12,10 +12,10 @@ import albumentations
 import numpy as np
 import pytest
 import torch
-from drawn_samples import assert_boxes_fit_mask, bounds, painted, painted_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import assert_boxes_fit_mask, bounds, painted, painted_samples
 from trivet.data.augment import ORIENTATIONS, STRENGTHS, DefaultAugmentation, _adapted, build_augmentation
 from trivet.data.letterbox import letterbox
 from trivet.errors import UsageError

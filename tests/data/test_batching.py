@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from drawn_samples import DrawnDataset, painted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import DrawnDataset, painted
 from trivet.data.batching import collate, eval_loader, train_loader
 from trivet.data.letterbox import letterbox
 from trivet.data.mix import Mix

@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from tables import splits_of, table
 
+from tests.data.tables import splits_of, table
 from trivet.data.box_statistics import boxes_at, class_counts, coverage_of, describe, quantiles, sides_of
 from trivet.geometry.anchors import AnchorSpec
 

@@ -5,11 +5,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from drawn_samples import bounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from tests.data.drawn_samples import bounds
 from trivet.data.digits import FORMATS, NAMES, SPLITS, _handwriting, draw_digits, write_digits
 from trivet.data.sources import read_dataset
 from trivet.errors import UsageError

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from drawn_samples import BRIGHT, PADDING, assert_boxes_fit_mask, bounds, painted, painted_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import BRIGHT, PADDING, assert_boxes_fit_mask, bounds, painted, painted_samples
 from trivet.data.letterbox import fitted_wh, letterbox
 from trivet.errors import UsageError
 

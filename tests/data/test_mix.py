@@ -4,10 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn_samples import BRIGHT, DARK, DrawnDataset, assert_boxes_fit_mask, bounds, painted, painted_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import (
+    BRIGHT,
+    DARK,
+    DrawnDataset,
+    assert_boxes_fit_mask,
+    bounds,
+    painted,
+    painted_samples,
+)
 from trivet.data.augment import build_augmentation
 from trivet.data.mix import Mix, mixup, mosaic
 from trivet.errors import UsageError

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from drawn_samples import DrawnDataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import DrawnDataset
 from trivet.data.order import Draw, EpochOrder, repeat_factors
 from trivet.errors import UsageError
 

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from drawn_samples import painted
 
+from tests.data.drawn_samples import painted
 from trivet.data.packed import PackedBatch
 from trivet.errors import UsageError
 

@@ -6,10 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawn_samples import BRIGHT, DARK, PADDING, assert_boxes_fit_mask, bounds, painted, painted_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import (
+    BRIGHT,
+    DARK,
+    PADDING,
+    assert_boxes_fit_mask,
+    bounds,
+    painted,
+    painted_samples,
+)
 from trivet.data.place import IGNORE_LABEL, SHRINKING, cut_boxes, place, turn
 from trivet.errors import UsageError
 

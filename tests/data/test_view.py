@@ -1,10 +1,10 @@
 """Which part of an image is shown: an object stays, rectangles are valid."""
 
 import numpy as np
-from drawn_samples import painted, painted_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.drawn_samples import painted, painted_samples
 from trivet.data.view import draw_corner_view, draw_view
 
 SIZES = st.tuples(st.integers(16, 96), st.integers(16, 96))

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 import torch
-from drawn_samples import DrawnDataset
 
+from tests.data.drawn_samples import DrawnDataset
 from trivet.data.augment import build_augmentation
 from trivet.data.mix import Mix
 from trivet.data.order import Draw

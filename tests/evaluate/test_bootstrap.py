@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from coco_tables import coco_eval, random_tables
 
+from tests.evaluate.coco_tables import coco_eval, random_tables
 from trivet.evaluate import bootstrap
 from trivet.evaluate.bootstrap import bootstrap_intervals, resampled_ap
 from trivet.evaluate.matching import match

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from coco_tables import random_tables, truth_of
 from pycocotools.coco import COCO
 
+from tests.evaluate.coco_tables import random_tables, truth_of
 from trivet.errors import DataError
 from trivet.evaluate.coco_results import category_ids_of, read_coco_results, write_coco_results
 from trivet.structures import LabelMap, PredictionTable

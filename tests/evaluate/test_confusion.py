@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from coco_tables import predictions_of, random_tables, truth_of
 
+from tests.evaluate.coco_tables import predictions_of, random_tables, truth_of
 from trivet.evaluate.confusion import (
     confusion_matrix,
     image_mistakes,

@@ -3,10 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from coco_tables import coco_eval, coco_eval_files, jittered, predictions_of, random_tables, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluate.coco_tables import (
+    coco_eval,
+    coco_eval_files,
+    jittered,
+    predictions_of,
+    random_tables,
+    truth_of,
+)
 from trivet.errors import UsageError
 from trivet.evaluate.coco_results import read_coco_results, write_coco_results
 from trivet.evaluate.detection import evaluate_detection, quick_scores

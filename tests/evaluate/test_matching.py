@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from coco_tables import coco_eval, predictions_of, random_tables, truth_of
 
+from tests.evaluate.coco_tables import coco_eval, predictions_of, random_tables, truth_of
 from trivet.evaluate.matching import EVERY_SIZE, SIZES, match
 from trivet.evaluate.ranking import rank_predictions, rank_truth
 from trivet.structures import LabelMap

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from coco_tables import predictions_of, truth_of
 
+from tests.evaluate.coco_tables import predictions_of, truth_of
 from trivet.errors import UsageError
 from trivet.evaluate.ranking import rank_predictions, rank_truth
 from trivet.structures import LabelMap
