@@ -1,5 +1,7 @@
 """`trivet audit`."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +14,26 @@ def audit(
     data: Annotated[Path, typer.Argument(help="Folder or file of the data set.")],
     size: Annotated[str | None, typer.Option(help="Size of the training input, as in fit.")] = None,
     format: Annotated[str | None, typer.Option(help="coco, voc, yolo or csv; found when not given.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Folder of label files, where there are several.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Where the image files are, when elsewhere.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page as well.")] = None,
     json: JsonPath = None,
 ) -> None:
     """Look for faults of a data set before training on it."""
     from trivet.data.audit import audit_dataset
+    from trivet.recipe.audit import write_audit
 
-    found = audit_dataset(data, size_hw=parse_size(size), format=format)
+    size_hw = parse_size(size) or (512, 512)
+    found = audit_dataset(data, size_hw=size_hw, format=format, labels=labels, images=images)
     if json != "-":
         typer.echo(found.text())
     write_json_option(json, found.to_json())
     if html is not None:
-        typer.echo(f"page    {html}")
+        typer.echo(
+            f"page    {write_audit(html, found, size_hw=size_hw, command=shlex.join(sys.argv))}",
+            err=json == "-",
+        )
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(1)

@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from trivet.data.batching import eval_loader
@@ -14,9 +13,9 @@ from trivet.evaluate.coco_results import write_coco_results
 from trivet.evaluate.detection import evaluate_detection
 from trivet.evaluate.predict import predict_dataset
 from trivet.evaluate.scores import DetectionScores
-from trivet.recipe.fingerprint import boxes_at_input
+from trivet.recipe.facts import data_facts
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
-from trivet.report.contents import Choice, DataFacts, Picture, ReportContents
+from trivet.report.contents import Choice, Picture, ReportContents
 from trivet.report.page import write_report
 from trivet.report.sentences import image_words
 from trivet.structures import BoxTarget, Detections, PredictionTable
@@ -45,7 +44,6 @@ def finish_run(folder: RunFolder, splits: Splits, findings: Sequence[Finding] = 
     scores = evaluate_detection(splits.val.truth, predictions, run.labels)
     write_coco_results(folder.predictions, predictions, run.labels)
     write_json(folder.scores, scores.to_json())
-    write_json(folder.findings, {"findings": [finding.to_json() for finding in findings]})
     write_report(folder.report, _contents(run, splits, predictions, scores, findings))
     return scores
 
@@ -66,13 +64,8 @@ def _contents(
         scores=scores,
         history=[_numbers(row) for row in read_history(run.folder.history)],
         choices=_choices(run),
-        facts=_facts(run, splits),
-        problems=[
-            problem
-            for split in (splits.train, splits.val, splits.test)
-            if split
-            for problem in split.problems
-        ],
+        facts=data_facts(splits, run.recipe.model.size_hw),
+        problems=splits.problems,
         findings=findings,
         gallery=_gallery(splits.val or splits.train, predictions, scores),
         environment=environment,
@@ -95,23 +88,6 @@ def _choices(run: Run) -> list[Choice]:
         for key, who in run.recipe.chosen.items()
         if key in values
     ]
-
-
-def _facts(run: Run, splits: Splits) -> DataFacts:
-    named = {"train": splits.train, "val": splits.val, "test": splits.test}
-    there = {name: dataset for name, dataset in named.items() if dataset is not None}
-    rows = {"format": splits.format, "splits": splits.made or "as given"}
-    rows |= {f"{name} images": f"{len(dataset):,}" for name, dataset in there.items()}
-    rows |= {"objects": f"{sum(len(dataset.truth.labels) for dataset in there.values()):,}"}
-    empty = sum(int((np.diff(dataset.truth.offsets) == 0).sum()) for dataset in there.values())
-    rows |= {"images without objects": f"{empty:,}"}
-    counts = {
-        name: np.bincount(dataset.truth.labels, minlength=len(run.labels)).tolist()
-        for name, dataset in there.items()
-    }
-    return DataFacts(
-        rows, counts, boxes_at_input(splits.train.truth, run.recipe.model.size_hw).prod(dim=1).sqrt().numpy()
-    )
 
 
 def _gallery(dataset: Dataset, predictions: PredictionTable, scores: DetectionScores) -> list[Picture]:

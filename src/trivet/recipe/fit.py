@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
 from trivet.recipe.prepare import prepare_run, read_splits
 from trivet.recipe.progress import ProgressBars
 from trivet.recipe.run import Plan, train_run
-from trivet.recipe.run_folder import RunFolder, load_recipe, open_run_folder
+from trivet.recipe.run_folder import RunFolder, load_recipe, open_run_folder, write_json
 from trivet.train.loop import Listener
 
 
@@ -60,10 +61,12 @@ def fit(
     )
     weights = None if origin is None else _weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
-    shown = [ProgressBars()] if listeners is None else listeners
+    shown = [ProgressBars(made, splits)] if listeners is None else listeners
+    audit = audit_before_training(splits, made.model.size_hw)
+    write_json(folder.findings, audit.to_json())
     plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
     train_run(replace(plan, seconds_before=time.monotonic() - began))
-    return FitResult(folder, finish_run(folder, splits))
+    return FitResult(folder, finish_run(folder, splits, audit.findings))
 
 
 def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> FitResult:
@@ -80,11 +83,13 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
     made, _ = load_recipe(folder)
     splits = read_splits(made.data, seed=made.train.seed)
     assert splits.val is not None, "a run is prepared with a validation split"
-    shown = [ProgressBars()] if listeners is None else listeners
+    shown = [ProgressBars(made, splits)] if listeners is None else listeners
+    audit = audit_before_training(splits, made.model.size_hw)
+    write_json(folder.findings, audit.to_json())
     train_run(
         Plan(made, folder, splits.train, splits.val, resume=folder.checkpoint.is_file(), listeners=shown)
     )
-    return FitResult(folder, finish_run(folder, splits))
+    return FitResult(folder, finish_run(folder, splits, audit.findings))
 
 
 def _weights_file(path: Path) -> Path:

@@ -8,7 +8,9 @@ from typing import Any
 
 from trivet.data.dataset import Splits
 from trivet.data.sources import read_dataset
+from trivet.data.sources.folder import Check
 from trivet.errors import UsageError
+from trivet.recipe.audit import MOST_DECODED
 from trivet.recipe.choose import Draft, choose
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
@@ -56,22 +58,31 @@ def read_splits(data: DataRecipe, *, seed: int) -> Splits:
     Raises:
         UsageError: If it cannot be read or has no validation images and none can be held back.
     """
-    splits = read_dataset(
-        data.path,
-        format=data.format,
-        on_bad=data.on_bad,
-        val_share=data.val_share,
-        seed=seed,
-        groups=data.groups,
-        labels=data.labels,
-        images=data.images,
-    )
+    splits = _read(data, seed, "headers")
+    if sum(len(dataset) for dataset in splits.given) <= MOST_DECODED:
+        splits = _read(
+            data, seed, "pixels"
+        )  # a picture cut off after its head would else stop training halfway
     if splits.val is None or not len(splits.val):
         raise UsageError(
             f"{data.path} has no validation images: {len(splits.train)} training images are too few to hold some back",
             "add images, or give a validation split",
         )
     return splits
+
+
+def _read(data: DataRecipe, seed: int, check: Check) -> Splits:
+    return read_dataset(
+        data.path,
+        format=data.format,
+        on_bad=data.on_bad,
+        check=check,
+        val_share=data.val_share,
+        seed=seed,
+        groups=data.groups,
+        labels=data.labels,
+        images=data.images,
+    )
 
 
 def prepare_run(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trivet.data.dataset import Splits
+from trivet.recipe.recipe import Recipe
 from trivet.train.loop import Listener
 from trivet.train.state import TrainState
 
@@ -17,10 +19,13 @@ class ProgressBars(Listener):
     Where standard error is not a terminal there is one line an epoch with a validation instead.
 
     Args:
+        recipe: What runs; its heading is printed when training begins.
+        splits: What it trains on.
         console: Where to print; standard error when not given.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, recipe: Recipe, splits: Splits, console: Console | None = None) -> None:
+        self.heading = heading(recipe, splits)
         self.console = console or Console(file=sys.stderr, highlight=False)
         self.live = self.console.is_terminal
         self.metric = ""
@@ -40,6 +45,7 @@ class ProgressBars(Listener):
 
     def started(self, state: TrainState, steps_per_epoch: int) -> None:
         """Show the bars."""
+        self.console.print(self.heading)
         self.began, self.images_before, self.steps_per_epoch = (
             time.monotonic(),
             state.position.images,
@@ -81,3 +87,16 @@ class ProgressBars(Listener):
     def ended(self, state: TrainState) -> None:  # noqa: ARG002
         """Take the bars away."""
         self.bars.stop()
+
+
+def heading(recipe: Recipe, splits: Splits) -> str:
+    """Say in one line what is about to run."""
+    model, train = recipe.model, recipe.train
+    name = model.name or f"{model.backbone} + {model.neck or 'bifpn'}"
+    budget = f"{train.epochs} epochs" if train.epochs else f"{train.minutes:g} minutes"
+    height, width = model.size_hw
+    held = len(splits.val) if splits.val else 0
+    return (
+        f"{name} at {width} x {height}, batch {train.batch * train.accumulate}, {budget}, on {len(splits.train):,} images "
+        f"({held:,} validate); recipe.toml says why"
+    )

@@ -143,6 +143,7 @@ def train(model: nn.Module, job: Job, *, resume: bool = False) -> tuple[TrainSta
             progress, asked = _progress(job, state), anyone(fabric, stop.asked)
             if not asked and (progress >= 1 or _validation_due(position, job.settings, progress)):
                 row |= _validate(state, job)
+                progress = _progress(job, state)  # validation may have spent the rest of a budget in minutes
             history.add(row)
             job.tell("epoch_ended", state, row)
             position.ended = _why_ended(position, job.settings, progress=progress, asked=asked)
