@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trivet.data.dataset import Splits
 from trivet.evaluate.scores import DetectionScores
 from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
 from trivet.recipe.prepare import prepare_run, read_splits
 from trivet.recipe.progress import ProgressBars
+from trivet.recipe.recipe import Recipe
 from trivet.recipe.run import Plan, train_run
 from trivet.recipe.run_folder import RunFolder, load_recipe, open_run_folder, write_json
+from trivet.recipe.tensorboard import TensorBoard
+from trivet.recipe.tensorboard import installed as tensorboard_installed
 from trivet.train.loop import Listener
 
 
@@ -43,7 +47,7 @@ def fit(
         start_from: A run folder or weights file to fine-tune.
         out: Where the run folder is made.
         name: What the run folder is called.
-        listeners: Told what happens; progress bars when not given.
+        listeners: Told what happens; `default_listeners` when not given.
 
     Raises:
         UsageError: If something given cannot be used.
@@ -61,7 +65,7 @@ def fit(
     )
     weights = None if origin is None else _weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
-    shown = [ProgressBars(made, splits)] if listeners is None else listeners
+    shown = default_listeners(made, splits, folder) if listeners is None else listeners
     audit = audit_before_training(splits, made.model.size_hw)
     write_json(folder.findings, audit.to_json())
     plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
@@ -74,7 +78,7 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
 
     Args:
         run: The run folder.
-        listeners: Told what happens; progress bars when not given.
+        listeners: Told what happens; `default_listeners` when not given.
 
     Raises:
         UsageError: If there is no run there, or its checkpoint or data set cannot be used.
@@ -83,13 +87,19 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
     made, _ = load_recipe(folder)
     splits = read_splits(made.data, seed=made.train.seed)
     assert splits.val is not None, "a run is prepared with a validation split"
-    shown = [ProgressBars(made, splits)] if listeners is None else listeners
+    shown = default_listeners(made, splits, folder) if listeners is None else listeners
     audit = audit_before_training(splits, made.model.size_hw)
     write_json(folder.findings, audit.to_json())
     train_run(
         Plan(made, folder, splits.train, splits.val, resume=folder.checkpoint.is_file(), listeners=shown)
     )
     return FitResult(folder, finish_run(folder, splits, audit.findings))
+
+
+def default_listeners(recipe: Recipe, splits: Splits, folder: RunFolder) -> list[Listener]:
+    """Return what watches a run unless told otherwise: progress bars, and TensorBoard where it is installed."""
+    watching: list[Listener] = [ProgressBars(recipe, splits)]
+    return [*watching, TensorBoard(folder.path)] if tensorboard_installed() else watching
 
 
 def _weights_file(path: Path) -> Path:

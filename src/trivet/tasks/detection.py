@@ -28,6 +28,7 @@ class DetectionTask:
         anchors: The anchors the head's channels stand for.
         assign: Which anchors train on an object (`tasks.assign.ASSIGNERS`).
         class_loss: Loss of the class logits (`tasks.losses.CLASS_LOSSES`).
+        label_smoothing: Smoothing, 0-1, of a class loss given by name.
         box_loss: Loss of the positives' boxes (`tasks.losses.BOX_LOSSES`).
         box_weight: Factor of the box loss beside the class loss; the loss's own when not given.
         nms: How overlapping detections are thinned out (`tasks.suppression.SUPPRESSORS`).
@@ -47,6 +48,7 @@ class DetectionTask:
         *,
         assign: str | Assigner = "fair_iou",
         class_loss: str | ClassLoss = "focal",
+        label_smoothing: float = 0.0,
         box_loss: str | BoxLoss = "huber",
         box_weight: float | None = None,
         nms: str | Suppressor = "hard",
@@ -62,7 +64,7 @@ class DetectionTask:
             )
         self.classes, self.anchors = classes, anchors
         self.assign = build_assigner(assign)
-        self.class_loss = build_class_loss(class_loss)
+        self.class_loss = build_class_loss(class_loss, smoothing=label_smoothing)
         self.box_loss = build_box_loss(box_loss)
         self.box_weight = self.box_loss.weight if box_weight is None else box_weight
         self.nms = build_suppressor(nms)
