@@ -53,6 +53,17 @@ def test_the_saved_model_predicts_what_was_scored(quick_run):
     assert again.map50 == quick_run.scores.map50
 
 
+def test_the_last_weights_are_there_too(quick_run):
+    best, last = load_run(quick_run.folder.path), load_run(quick_run.folder.path, last=True)
+    saved = load_file(quick_run.folder.checkpoint)
+    for name, value in last.model.state_dict().items():
+        assert torch.equal(value, saved[f"ema.{name}"]), name
+    assert best.model.state_dict().keys() == last.model.state_dict().keys()
+    assert score(quick_run.folder.path, split="val", last=True).images == 5
+    with pytest.raises(UsageError, match="the last weights are a run folder's"):
+        score(quick_run.folder.predictions, split="val", last=True)
+
+
 def test_predictions_are_scored_as_coco_results(quick_run, digits):
     from_file = score(quick_run.folder.predictions, digits, split="val")
     assert from_file.map == pytest.approx(quick_run.scores.map, abs=1e-6)

@@ -15,6 +15,9 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Folder for drawn pictures.")] = None,
     threshold: Annotated[float, typer.Option(help="Least score of a detection, 0-1.")] = 0.3,
     batch: Annotated[int, typer.Option(help="Images that go through the network together.")] = 8,
+    last: Annotated[
+        bool, typer.Option("--last", help="The weights the run ended with, not its best ones.")
+    ] = False,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write detections as CSV.")] = None,
     json: JsonPath = None,
 ) -> None:
@@ -22,7 +25,7 @@ def predict(
     from trivet.recipe.predict_files import predict_files
     from trivet.recipe.run_folder import load_run
 
-    found = predict_files(load_run(run), images, out=out, threshold=threshold, batch=batch)
+    found = predict_files(load_run(run, last=last), images, out=out, threshold=threshold, batch=batch)
     if json != "-":
         for line in found.lines():
             typer.echo(line)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from trivet.errors import UsageError
 from trivet.models.build import build_model
 from trivet.models.files import read_weights
@@ -14,6 +16,7 @@ from trivet.models.weights import load_weights
 from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
 from trivet.structures import LabelMap
 from trivet.tasks.detection import DetectionTask
+from trivet.train.checkpoint import read_checkpoint
 from trivet.train.state import CHECKPOINT
 
 
@@ -149,8 +152,12 @@ def read_labels(path: Path) -> LabelMap:
         raise UsageError(f"cannot read the label map {path}: {fault}") from fault
 
 
-def load_run(path: str | Path) -> Run:
-    """Load the best model of an earlier run.
+def load_run(path: str | Path, *, last: bool = False) -> Run:
+    """Load the model of an earlier run.
+
+    Args:
+        path: The run folder.
+        last: Take the weights training ended with (averaged, where there is an average), not the best ones.
 
     Raises:
         UsageError: If there is no run there, or one of its files is missing or damaged.
@@ -166,5 +173,16 @@ def load_run(path: str | Path) -> Run:
     if file.spec is None:
         raise UsageError(f"{run.best} does not say which model it belongs to", "it was not written by a run")
     model = build_model(file.spec)
-    load_weights(model, file.tensors)
+    load_weights(model, last_weights(run) if last else file.tensors)
     return Run(run, recipe, labels, model.eval(), build_task(model, recipe))
+
+
+def last_weights(run: RunFolder) -> dict[str, Tensor]:
+    """Return the weights of a run's last checkpoint, averaged where an average was kept.
+
+    Raises:
+        UsageError: If there is no checkpoint, or it is damaged.
+    """
+    tensors, _ = read_checkpoint(run.checkpoint)
+    kind = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
+    return {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}

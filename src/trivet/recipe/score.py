@@ -23,15 +23,17 @@ def score(
     data: str | Path | None = None,
     *,
     split: str | None = None,
+    last: bool = False,
     bootstrap: int = 1000,
     data_options: DataRecipe | None = None,
 ) -> DetectionScores:
-    """Score a run's best weights, or predictions made elsewhere.
+    """Score a run's weights, or predictions made elsewhere.
 
     Args:
         what: A run folder, or a COCO results file.
         data: The data set; a run folder's own when not given.
         split: Which split; test where there is one, else val.
+        last: Score the weights a run ended with rather than its best ones.
         bootstrap: Resamples for the intervals; 0 leaves them out.
         data_options: How the data set is read, where its folder is not plain.
 
@@ -39,11 +41,13 @@ def score(
         UsageError: If there is no such split, or run, predictions and data do not fit each other.
     """
     if Path(what).is_dir():
-        run = load_run(what)
+        run = load_run(what, last=last)
         options = _options(data, data_options or run.recipe.data)
         dataset = pick_split(read_splits(options, seed=run.recipe.train.seed), split)
         dataset = relabelled(dataset, run.labels)
         return evaluate_detection(dataset.truth, predict_split(run, dataset), run.labels, bootstrap=bootstrap)
+    if last:
+        raise UsageError(f"the last weights are a run folder's, and {what} is a file", "leave --last out")
     if data is None and data_options is None:
         raise UsageError(
             f"{what} holds predictions, and no data set was given", "trivet score PREDICTIONS DATA"
