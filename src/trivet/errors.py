@@ -5,7 +5,10 @@ way out. The command line prints them as `error:` and `hint:`.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UsageError(ValueError):
@@ -67,3 +70,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, most: int = 40) 
     shown = ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
     question = f"; did you mean {near!r}?" if near else ""
     return UsageError(f"unknown {kind} {name!r}{question}", f"known: {shown}")
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return what a table has under a name.
+
+    Raises:
+        UsageError: If it has no such name; see `unknown_name`.
+    """
+    if name not in table:
+        raise unknown_name(kind, name, table)
+    return table[name]

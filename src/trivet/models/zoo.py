@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from trivet.errors import unknown_name
+from trivet.errors import look_up
 
 _PAPER = "EfficientDet, arXiv:1911.09070, and its README (google/automl)"
 _LITE_SOURCE = "EfficientDet-Lite (google/automl)"
@@ -283,6 +283,4 @@ def zoo_entry(name: str) -> ZooEntry:
     Raises:
         UsageError: If there is none.
     """
-    if name not in ZOO:
-        raise unknown_name("model", name, ZOO)
-    return ZOO[name]
+    return look_up("model", name, ZOO)

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from trivet.errors import unknown_name
+from trivet.errors import look_up
 from trivet.geometry.suppress import hard_nms, soft_nms
 from trivet.structures import Detections
 
@@ -75,9 +75,7 @@ def build_suppressor(suppressor: str | Suppressor) -> Suppressor:
     """
     if not isinstance(suppressor, str):
         return suppressor
-    if suppressor not in SUPPRESSORS:
-        raise unknown_name("suppressor", suppressor, SUPPRESSORS)
-    return SUPPRESSORS[suppressor]()
+    return look_up("suppressor", suppressor, SUPPRESSORS)()
 
 
 def _groups(found: Detections, across_classes: bool) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from trivet.errors import TrainingError, unknown_name
+from trivet.errors import TrainingError, look_up
 from trivet.train.settings import TrainSettings
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -69,9 +69,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     Raises:
         UsageError: If the optimizer's name is unknown.
     """
-    if settings.optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", settings.optimizer, OPTIMIZERS)
-    optimizer = OPTIMIZERS[settings.optimizer](parameter_groups(model, settings), settings)
+    build = look_up("optimizer", settings.optimizer, OPTIMIZERS)
+    optimizer = build(parameter_groups(model, settings), settings)
     check_coverage(model, optimizer)
     return optimizer
 

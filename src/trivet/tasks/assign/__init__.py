@@ -1,6 +1,6 @@
 """Assignment: which anchors train on which objects."""
 
-from trivet.errors import unknown_name
+from trivet.errors import look_up
 from trivet.tasks.assign.argmax_iou import ArgmaxIou
 from trivet.tasks.assign.assignment import Assigner
 from trivet.tasks.assign.fair_iou import FairIou
@@ -16,6 +16,4 @@ def build_assigner(assigner: str | Assigner) -> Assigner:
     """
     if not isinstance(assigner, str):
         return assigner
-    if assigner not in ASSIGNERS:
-        raise unknown_name("assigner", assigner, ASSIGNERS)
-    return ASSIGNERS[assigner]()
+    return look_up("assigner", assigner, ASSIGNERS)()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from trivet.errors import UsageError, unknown_name
+from trivet.errors import UsageError, look_up
 from trivet.tasks.losses.box import BoxLoss, CiouLoss, GiouLoss, HuberLoss
 from trivet.tasks.losses.focal import ClassLoss, FocalLoss
 
@@ -27,9 +27,7 @@ def build_class_loss(loss: str | ClassLoss, *, smoothing: float = 0.0) -> ClassL
                 "set it on the object: FocalLoss(smoothing=...)",
             )
         return loss
-    if loss not in CLASS_LOSSES:
-        raise unknown_name("class loss", loss, CLASS_LOSSES)
-    return CLASS_LOSSES[loss](smoothing=smoothing)
+    return look_up("class loss", loss, CLASS_LOSSES)(smoothing=smoothing)
 
 
 def build_box_loss(loss: str | BoxLoss) -> BoxLoss:
@@ -40,6 +38,4 @@ def build_box_loss(loss: str | BoxLoss) -> BoxLoss:
     """
     if not isinstance(loss, str):
         return loss
-    if loss not in BOX_LOSSES:
-        raise unknown_name("box loss", loss, BOX_LOSSES)
-    return BOX_LOSSES[loss]()
+    return look_up("box loss", loss, BOX_LOSSES)()
