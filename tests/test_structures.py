@@ -80,7 +80,7 @@ class TestPlacement:
     def test_boxes_come_back(self, original_hw, scale_yx, offset_yx, shares):
         place = Placement(original_hw, scale_yx, offset_yx)
         height, width = original_hw
-        boxes = torch.tensor(shares, dtype=torch.float64).reshape(-1, 4)
+        boxes = torch.tensor(shares, dtype=torch.float64).reshape(len(shares), 4)
         boxes = boxes * torch.tensor([width, height, width, height])
         back = place.to_original(place.from_original(boxes))
         torch.testing.assert_close(back, boxes, rtol=1e-9, atol=1e-6)
