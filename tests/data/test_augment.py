@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import albumentations
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,8 +81,10 @@ class TestDefault:
         inside = np.zeros(SIZE_HW, bool)
         left, top, right, bottom = result.boxes_xyxy[0].round().astype(int)
         inside[top:bottom, left:right] = True
+        # Blur carries the padding's grey a few pixels into the picture.
+        picture = cv2.erode((result.mask != 255).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         bright = grey > (np.median(grey[inside]) + np.percentile(grey[~inside], 10)) / 2
-        wrong = (bright != inside) & (result.mask != 255)
+        wrong = (bright != inside) & picture
         assert wrong.sum() <= 0.25 * inside.sum()
 
     @given(sample=painted_samples().filter(lambda sample: len(sample.labels)), seed=SEEDS)
