@@ -108,6 +108,12 @@ def test_a_data_set_without_validation_images_is_refused(digits, tmp_path):
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
 
 
+def test_a_batch_larger_than_the_data_is_refused(digits, tmp_path):
+    with pytest.raises(UsageError, match="a batch of 99999999999 is larger than the 12 training images"):
+        fit(digits, QUICK | {"train.batch": 99_999_999_999}, out=tmp_path / "runs", listeners=())
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+
+
 def test_resuming_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"is not a run folder: it has no recipe\.toml"):
         resume(tmp_path)

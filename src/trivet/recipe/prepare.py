@@ -114,6 +114,11 @@ def prepare_run(
     splits = read_splits(DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)))
     choose(draft, splits.train.truth, splits.labels, look_at_machine())
     made = draft.recipe()
+    if made.train.batch > len(splits.train):
+        raise UsageError(
+            f"a batch of {made.train.batch} is larger than the {len(splits.train)} training images",
+            f"give --batch {len(splits.train)} or less",
+        )
     folder = new_run_folder(out, name or Path(made.data.path).stem)
     write_recipe(made, folder.recipe)
     write_json(folder.labels, splits.labels.to_json())
