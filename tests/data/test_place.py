@@ -18,7 +18,7 @@ from tests.data.drawn_samples import (
     painted,
     painted_samples,
 )
-from trivet.data.place import IGNORE_LABEL, SHRINKING, cut_boxes, place, turn
+from trivet.data.place import SHRINKING, cut_boxes, place, turn
 from trivet.errors import UsageError
 
 FILL = (PADDING, PADDING, PADDING)

@@ -31,6 +31,8 @@ class TinyModel(nn.Module):
 class TinyTask:
     """Learns to say how many objects an image has."""
 
+    prior_count = 1.0
+
     def losses(self, output: Tensor, batch: Batch, *, normaliser=None) -> dict[str, Tensor]:
         wanted = torch.tensor([float(len(target.labels)) for target in batch.targets])
         positives = wanted.sum()

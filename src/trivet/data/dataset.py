@@ -1,15 +1,16 @@
 """One split of a data set as columns, decoded image by image."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from trivet.data.images import read_image
 from trivet.data.problems import Problem
 from trivet.errors import DataError, UsageError
-from trivet.structures import LabelMap, Placement, Sample, TruthTable
+from trivet.structures import LabelMap, Placement, Sample, TaskName, TruthTable
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,40 @@ class Names:
         return self.joined[start:end].tobytes().decode("utf-8", "surrogateescape")
 
 
+@runtime_checkable
+class Masks(Protocol):
+    """The masks of a split's images, made or decoded when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return uint8 `[h, w]`, the training label of each pixel, 255 = ignore.
+
+        Raises:
+            DataError: If it cannot be decoded or holds a value of no class.
+        """
+        ...
+
+    def take(self, indices: np.ndarray) -> "Masks":
+        """Return the masks at these positions, in this order."""
+        ...
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """The images of a split that do not lie one in a file: packed in mosaics, or in a cache."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return uint8 RGB `[h, w, 3]`."""
+        ...
+
+    def take(self, indices: np.ndarray) -> "Pictures":
+        """Return the images at these positions, in this order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Dataset:
     """One split, map-style: `dataset[i]` decodes image i. Holds columns only, nothing decoded.
@@ -51,6 +86,10 @@ class Dataset:
         truth: The boxes, in the pixels of the original images.
         names: The images' paths relative to `root` (absolute where a list file of the user's says so).
         problems: The faults found while reading what this split was taken from.
+        task: What the truth is for; the other tasks' columns are empty.
+        masks: The truth for segmentation.
+        class_labels: int64 `[n]`, the truth for classification.
+        pictures: Where the images come from when not from a file each.
     """
 
     root: Path
@@ -59,8 +98,22 @@ class Dataset:
     truth: TruthTable
     names: Names
     problems: tuple[Problem, ...] = ()
+    task: TaskName = "detection"
+    masks: Masks | None = None
+    class_labels: np.ndarray | None = None
+    pictures: Pictures | None = None
 
     def __post_init__(self) -> None:
+        needed = {"segmentation": self.masks, "classification": self.class_labels}
+        for task, column in needed.items():
+            if (self.task == task) != (column is not None):
+                raise UsageError(
+                    f"a data set for {self.task} {'needs' if self.task == task else 'has no'} truth for {task}"
+                )
+            if column is not None and len(column) != len(self.truth):
+                raise UsageError(
+                    f"a data set needs one {task} truth an image, got {len(column)} for {len(self.truth)} images"
+                )
         if len(self.names) != len(self.truth):
             raise UsageError(
                 f"a data set needs one name an image, got {len(self.names)} names for {len(self.truth)} images"
@@ -83,7 +136,20 @@ class Dataset:
             int(self.truth.image_ids[position]),
             self.name(position),
             Placement((image.shape[0], image.shape[1])),
+            mask=self._mask(position, image) if self.masks is not None else None,
+            class_label=int(self.class_labels[position]) if self.class_labels is not None else None,
         )
+
+    def _mask(self, position: int, image: np.ndarray) -> np.ndarray:
+        assert self.masks is not None, "the caller has checked that there are masks"
+        mask = self.masks[position]
+        if mask.shape != image.shape[:2]:
+            raise DataError(
+                f"{self.path(position)}: the image is {image.shape[1]} x {image.shape[0]} pixels, its mask {mask.shape[1]} x "
+                f"{mask.shape[0]}",
+                "make the mask again at the image's size, or use --on-bad skip",
+            )
+        return mask
 
     def name(self, index: int) -> str:
         """Return image `index`'s path relative to `root`."""
@@ -101,6 +167,8 @@ class Dataset:
         Raises:
             DataError: If it cannot be decoded, or is of another size than its annotation says.
         """
+        if self.pictures is not None:
+            return self.pictures[index]
         path = self.path(index)
         wanted = (int(self.truth.sizes_hw[index, 0]), int(self.truth.sizes_hw[index, 1]))
         image = read_image(path)
@@ -117,9 +185,15 @@ class Dataset:
 
     def take(self, indices: Sequence[int] | np.ndarray, *, split: str | None = None) -> "Dataset":
         """Return the images at these positions, in this order, under the same or another split's name."""
-        names = Names.of(self.names[int(index)] for index in indices)
-        return Dataset(
-            self.root, split or self.split, self.labels, self.truth.take(indices), names, self.problems
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            split=split or self.split,
+            truth=self.truth.take(chosen),
+            names=Names.of(self.names[int(index)] for index in chosen),
+            masks=None if self.masks is None else self.masks.take(chosen),
+            class_labels=None if self.class_labels is None else self.class_labels[chosen],
+            pictures=None if self.pictures is None else self.pictures.take(chosen),
         )
 
 
@@ -144,6 +218,11 @@ class Splits:
     test: Dataset | None
     made: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> TaskName:
+        """What the truth is for."""
+        return self.train.task
 
     @property
     def given(self) -> tuple[Dataset, ...]:

@@ -1,7 +1,7 @@
 """The form in which a batch travels from a worker: a few large tensors instead of two an image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from trivet.errors import UsageError
-from trivet.structures import Batch, BoxTarget, Placement, Sample
+from trivet.structures import Batch, BoxTarget, ClassTargets, MaskTargets, Placement, Sample, Targets
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class PackedBatch:
     image_ids: list[int]
     names: tuple[str, ...]
     placements: tuple[Placement, ...]
+    masks: UInt8[Tensor, "b h w"] | None = None
+    class_labels: Int64[Tensor, " b"] | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "PackedBatch":
@@ -50,20 +52,41 @@ class PackedBatch:
             [sample.image_id for sample in samples],
             tuple(sample.name for sample in samples),
             tuple(sample.placement for sample in samples),
+            _masks(samples),
+            _class_labels(samples),
         )
 
     def pin_memory(self) -> "PackedBatch":
         """Return it in page-locked memory; torch's loader calls this by name."""
-        pinned = self.images.pin_memory(), self.boxes_xyxy.pin_memory(), self.labels.pin_memory()
-        return PackedBatch(*pinned, self.counts, self.image_ids, self.names, self.placements)
+        tensors = {
+            name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
     def unpack(self) -> Batch:
         """Return the batch itself; its targets are views of this."""
-        pairs = zip(self.boxes_xyxy.split(self.counts), self.labels.split(self.counts), strict=True)
         return Batch(
             self.images,
-            tuple(BoxTarget(boxes, labels) for boxes, labels in pairs),
+            self._targets(),
             torch.tensor(self.image_ids, dtype=torch.int64),
             self.names,
             self.placements,
         )
+
+    def _targets(self) -> Targets:
+        if self.masks is not None:
+            return MaskTargets(self.masks)
+        if self.class_labels is not None:
+            return ClassTargets.of(self.class_labels)
+        pairs = zip(self.boxes_xyxy.split(self.counts), self.labels.split(self.counts), strict=True)
+        return tuple(BoxTarget(boxes, labels) for boxes, labels in pairs)
+
+
+def _masks(samples: Sequence[Sample]) -> Tensor | None:
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    return torch.from_numpy(np.stack(masks)) if masks else None
+
+
+def _class_labels(samples: Sequence[Sample]) -> Tensor | None:
+    labels = [sample.class_label for sample in samples if sample.class_label is not None]
+    return torch.tensor(labels, dtype=torch.int64) if labels else None

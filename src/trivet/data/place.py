@@ -11,13 +11,10 @@ import cv2
 import numpy as np
 
 from trivet.errors import unknown_name
-from trivet.structures import Placement, Sample
+from trivet.structures import IGNORE_LABEL, Placement, Sample
 
 Region: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in whole pixels, right and bottom exclusive."""
-
-IGNORE_LABEL = 255
-"""The semantic label of padding."""
 
 SHRINKING = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 """How pixels are averaged when an image shrinks: `area` covers every pixel, `linear` is faster and may alias."""
@@ -55,8 +52,8 @@ def place(
     boxes, keep = cut_boxes(_map(sample.boxes_xyxy, view), target, min_visible=min_visible, min_side=min_side)
     mask = sample.mask
     if mask is not None:
-        small = _resize(mask.astype(np.int32), source, target, cv2.INTER_NEAREST_EXACT)
-        mask = _pad(small, size_hw, target, IGNORE_LABEL).astype(np.int64)
+        small = _resize(mask, source, target, cv2.INTER_NEAREST_EXACT)
+        mask = _pad(small, size_hw, target, IGNORE_LABEL)
     return replace(
         sample,
         image=_pad(_resize(sample.image, source, target, SHRINKING[shrinking]), size_hw, target, fill_rgb),

@@ -41,6 +41,8 @@ class DetectionTask:
         UsageError: If a name is unknown or a number is out of range.
     """
 
+    prior_count = 1.0
+
     def __init__(
         self,
         classes: int,
@@ -111,7 +113,7 @@ class DetectionTask:
         grid = self._grid_of(output, (height, width), len(batch))
         device = output.class_logits[0].device
         with torch.no_grad():
-            truth = join_truth(batch.targets, batch.names, self.classes, device)
+            truth = join_truth(batch.box_targets, batch.names, self.classes, device)
             assigned = self.assign(truth, grid)
         positives = torch.tensor(float(len(assigned.anchors)), device=device)
         divisor = positives + 1 if normaliser is None else normaliser(positives)

@@ -19,6 +19,9 @@ from trivet.train.processes import sum_over_processes
 class Task(Protocol):
     """What the loop needs of a task."""
 
+    prior_count: float
+    """Added to the number of matches that losses are divided by: 1 where a batch may have none, else 0."""
+
     def losses(
         self, output: Any, batch: Batch, *, normaliser: Callable[[Tensor], Tensor] | None = None
     ) -> dict[str, Tensor]:
@@ -29,14 +32,14 @@ class Task(Protocol):
 
 
 class _Normaliser:
-    """Divides the losses of a whole step, over batches and processes, by its matches + 1.
+    """Divides the losses of a whole step, over batches and processes, by its matches + the task's prior count.
 
     How many matches the later batches of a step have is known only when they were run: the first batch's number
     stands for them, and `correction` says by how much the gradients are off in the end.
     """
 
-    def __init__(self, fabric: Fabric, batches: int) -> None:
-        self.fabric, self.batches = fabric, batches
+    def __init__(self, fabric: Fabric, batches: int, prior_count: float) -> None:
+        self.fabric, self.batches, self.prior_count = fabric, batches, prior_count
         self.divisor: Tensor | None = None
         self.total: Tensor | float = 0.0
 
@@ -45,12 +48,12 @@ class _Normaliser:
         self.total = self.total + everyone
         if self.divisor is None:
             # Processes average their gradients: dividing by the mean number gives the sum over the global number.
-            self.divisor = (everyone * self.batches + 1) / self.fabric.world_size
+            self.divisor = (everyone * self.batches + self.prior_count) / self.fabric.world_size
         return self.divisor
 
     def correction(self) -> Tensor:
         assert self.divisor is not None, "a task calls its normaliser once a batch"
-        return self.divisor * self.fabric.world_size / (self.total + 1)
+        return self.divisor * self.fabric.world_size / (self.total + self.prior_count)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -89,7 +92,7 @@ def take_step(
     Raises:
         TrainingError: If the loss is not finite; it names the images and the first module that produced it.
     """
-    normaliser = _Normaliser(fabric, len(batches))
+    normaliser = _Normaliser(fabric, len(batches), task.prior_count)
     total: dict[str, Tensor] = {}
     for number, batch in enumerate(batches, 1):
         batch = batch.to(fabric.device)
