@@ -10,10 +10,10 @@ from trivet.structures import Placement, Sample, TruthTable
 DARK, BRIGHT, PADDING = 20, 230, 128
 
 
-def painted(size_hw, boxes=(), *, first=1, crowd=(), image_id=0):
+def painted(size_hw, boxes=(), *, first=1, crowd=(), image_id=0, masked=True):
     """A dark image with bright rectangles; box k has label k and the number `first + k` in the mask."""
     image = np.full((*size_hw, 3), DARK, np.uint8)
-    mask = np.zeros(size_hw, np.int64)
+    mask = np.zeros(size_hw, np.uint8)
     for number, (left, top, right, bottom) in enumerate(boxes, start=first):
         image[top:bottom, left:right] = BRIGHT
         mask[top:bottom, left:right] = number
@@ -26,7 +26,7 @@ def painted(size_hw, boxes=(), *, first=1, crowd=(), image_id=0):
         image_id,
         f"images/{image_id}.png",
         Placement(size_hw),
-        mask,
+        mask if masked else None,
     )
 
 

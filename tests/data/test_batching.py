@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,12 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.drawn_samples import DrawnDataset, painted
+from tests.data import drawn_samples
+from tests.data.drawn_samples import DrawnDataset
 from trivet.data.batching import collate, eval_loader, train_loader
 from trivet.data.letterbox import letterbox
 from trivet.data.mix import Mix
 from trivet.errors import DataError, TrainingError, UsageError
 from trivet.structures import Batch
+
+painted = partial(drawn_samples.painted, masked=False)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),

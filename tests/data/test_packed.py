@@ -1,14 +1,17 @@
 """Packed batches: few tensors on the way, exact batches after it."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from tests.data.drawn_samples import painted
+from tests.data import drawn_samples
 from trivet.data.packed import PackedBatch
 from trivet.errors import UsageError
+
+painted = partial(drawn_samples.painted, masked=False)
 
 SAMPLES = [
     painted((8, 9), [(1, 2, 5, 6), (0, 0, 3, 3)], crowd=[1], image_id=4),

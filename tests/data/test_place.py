@@ -20,6 +20,7 @@ from tests.data.drawn_samples import (
 )
 from trivet.data.place import SHRINKING, cut_boxes, place, turn
 from trivet.errors import UsageError
+from trivet.structures import IGNORE_LABEL
 
 FILL = (PADDING, PADDING, PADDING)
 

@@ -21,6 +21,8 @@ from trivet.errors import UsageError, unknown_name
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
 """Split -> its share of the handwriting, and of the images when only their number is given."""
+HEIGHTS = (0.08, 0.3)
+"""Height of the smallest and the largest digit as a share of the image's shorter side."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,30 @@ class DigitImage:
 
 
 def draw_digits(
-    rng: np.random.Generator, *, size_hw: tuple[int, int], split: str = "train", classes: int = 10
+    rng: np.random.Generator,
+    *,
+    size_hw: tuple[int, int],
+    split: str = "train",
+    classes: int = 10,
+    heights: tuple[float, float] = HEIGHTS,
 ) -> DigitImage:
     """Draw one image: one in twelve has no digits, one in six is crowded.
 
     Args:
         rng: Decides everything.
-        size_hw: The image's size, at least 64 x 64; digits are 8 % to 32 % of the shorter side high.
+        size_hw: The image's size, at least 64 x 64.
         split: Whose handwriting is used: `train`, `val` or `test`.
         classes: Uses the digits below this number, 1 to 10.
+        heights: Height of the smallest and the largest digit as a share (0-1) of the image's shorter side;
+            in crowded images the largest is half of that.
 
     Raises:
         UsageError: If the split is unknown or a number is out of its range.
     """
-    if not 1 <= classes <= 10 or min(size_hw) < 64:
+    if not 1 <= classes <= 10 or min(size_hw) < 64 or not 0.04 <= heights[0] < heights[1] <= 0.6:
         raise UsageError(
-            f"1 to 10 classes on at least 64 x 64 pixels, got classes={classes}, size_hw={size_hw}"
+            f"1 to 10 classes on at least 64 x 64 pixels, heights from 0.04 to 0.6, got classes={classes}, "
+            f"size_hw={size_hw}, heights={heights}"
         )
     ink, inked_digit = _handwriting(split)
     ink, inked_digit = ink[inked_digit < classes], inked_digit[inked_digit < classes]
@@ -69,10 +79,11 @@ def draw_digits(
     image = scribbles(image, rng) if rng.random() < 0.4 else image
     objects = np.zeros(size_hw, np.int32)
     labels: list[int] = []
-    count, largest = _crowd(rng)
+    count, crowded = _crowd(rng)
+    largest = max(heights[1] / 2, heights[0]) if crowded else heights[1]
     for _ in range(count):
         pick = int(rng.integers(len(ink)))
-        height = min(size_hw) * np.exp(rng.uniform(np.log(0.08), np.log(largest)))
+        height = min(size_hw) * np.exp(rng.uniform(np.log(heights[0]), np.log(largest)))
         if _draw(image, objects, _stroke(ink[pick], height, rng), len(labels) + 1, rng):
             labels.append(int(inked_digit[pick]))
     boxes = [_tight(objects == number) for number in range(1, len(labels) + 1)]
@@ -92,6 +103,7 @@ def write_digits(
     size_hw: tuple[int, int] = (320, 320),
     seed: int = 0,
     format: str = "coco",
+    heights: tuple[float, float] = HEIGHTS,
 ) -> Path:
     """Write a digits data set that the ordinary readers read; the same arguments give the same files.
 
@@ -103,6 +115,7 @@ def write_digits(
         seed: Decides everything but which handwriting belongs to which split.
         format: How truth is written: `coco` (`annotations/instances_<split>.json`, `images/<split>/*.jpg`,
             `masks/<split>/*.png` with 0 = background and d + 1 for digit d).
+        heights: See `draw_digits`.
 
     Returns:
         The folder.
@@ -116,7 +129,7 @@ def write_digits(
     for split, count in counts.items():
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
-        drawn = (_nth(seed, split, index, size_hw, classes) for index in range(count))
+        drawn = (_nth(seed, split, index, size_hw, classes, heights) for index in range(count))
         FORMATS[format](Path(folder), split, drawn, NAMES[:classes])
     return Path(folder)
 
@@ -130,11 +143,13 @@ def _shared_out(images: int) -> dict[str, int]:
     return {"train": images - sum(held_out.values()), **held_out}
 
 
-def _nth(seed: int, split: str, index: int, size_hw: tuple[int, int], classes: int) -> DigitImage:
+def _nth(
+    seed: int, split: str, index: int, size_hw: tuple[int, int], classes: int, heights: tuple[float, float]
+) -> DigitImage:
     rng = np.random.default_rng((seed, list(SPLITS).index(split), index))
     if rng.random() < 0.25:
         size_hw = tuple(max(64, int(side * rng.uniform(0.75, 1.25)) | 1) for side in size_hw)  # type: ignore[assignment]
-    return draw_digits(rng, size_hw=size_hw, split=split, classes=classes)
+    return draw_digits(rng, size_hw=size_hw, split=split, classes=classes, heights=heights)
 
 
 @lru_cache(maxsize=len(SPLITS))
@@ -152,14 +167,14 @@ def _handwriting(split: str) -> tuple[np.ndarray, np.ndarray]:
     return (data.images[mine] / 16).astype(np.float32), data.target[mine].astype(np.int64)
 
 
-def _crowd(rng: np.random.Generator) -> tuple[int, float]:
-    """Draw how many digits to try and the largest one's height as a share of the image's shorter side."""
+def _crowd(rng: np.random.Generator) -> tuple[int, bool]:
+    """Draw how many digits to try, and whether that is a crowd."""
     kind = rng.random()
     if kind < 1 / 12:
-        return 0, 0.3
+        return 0, False
     if kind < 1 / 12 + 1 / 6:
-        return int(rng.integers(12, 23)), 0.15
-    return int(rng.integers(1, 8)), 0.3
+        return int(rng.integers(12, 23)), True
+    return int(rng.integers(1, 8)), False
 
 
 def _stroke(ink: np.ndarray, height: float, rng: np.random.Generator) -> np.ndarray:

@@ -58,10 +58,14 @@ class PackedBatch:
 
     def pin_memory(self) -> "PackedBatch":
         """Return it in page-locked memory; torch's loader calls this by name."""
-        tensors = {
-            name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **tensors)
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            boxes_xyxy=self.boxes_xyxy.pin_memory(),
+            labels=self.labels.pin_memory(),
+            masks=None if self.masks is None else self.masks.pin_memory(),
+            class_labels=None if self.class_labels is None else self.class_labels.pin_memory(),
+        )
 
     def unpack(self) -> Batch:
         """Return the batch itself; its targets are views of this."""
