@@ -8,7 +8,6 @@ import numpy as np
 
 from trivet.data.dataset import Dataset, Splits
 from trivet.errors import DataError, UsageError
-from trivet.structures import TruthTable
 
 Groups = str | Callable[[str], str]
 """What puts images into groups by their names: a function, or a regular expression (its first group, or its match)."""
@@ -36,7 +35,7 @@ def divide(
         UsageError: If there are fewer groups than parts, or `groups` is not a regular expression.
     """
     group = _group_index(dataset, groups)
-    presence = _presence(dataset.truth, len(dataset.labels))
+    presence = _presence(dataset)
     counts = np.zeros((group.max(initial=-1) + 1, presence.shape[1]), np.int64)
     np.add.at(counts, group, presence)
     if len(counts) < len(shares):
@@ -136,10 +135,13 @@ def _group_index(dataset: Dataset, groups: Groups | None) -> np.ndarray:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def _presence(truth: TruthTable, classes: int) -> np.ndarray:
+def _presence(dataset: Dataset) -> np.ndarray:
     """Return bool `[n, classes + 1]`: which classes an image shows; the last column is none at all."""
-    presence = np.zeros((len(truth), classes + 1), bool)
+    truth = dataset.truth
+    presence = np.zeros((len(truth), len(dataset.labels) + 1), bool)
     presence[truth.image_index(), truth.labels] = True
+    if dataset.class_labels is not None:
+        presence[np.arange(len(truth)), dataset.class_labels] = True
     presence[:, -1] = ~presence.any(axis=1)
     return presence
 

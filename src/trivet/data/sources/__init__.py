@@ -7,7 +7,7 @@ from typing import Literal
 
 from trivet.data.dataset import Splits
 from trivet.data.problems import refuse
-from trivet.data.sources import coco, csv_rows, voc, yolo
+from trivet.data.sources import cifar, coco, csv_rows, voc, yolo
 from trivet.data.sources.checked import to_dataset
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading
@@ -31,6 +31,7 @@ class Source:
 
 
 SOURCES: dict[str, Source] = {
+    "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read),
     "coco": Source(coco.NEEDS, coco.sees, coco.read),
     "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),

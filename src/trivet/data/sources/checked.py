@@ -39,7 +39,15 @@ def to_dataset(found: Found, folder: Folder, labels: LabelMap, *, check: Check) 
         found.areas[order].astype(np.float32),
     )
     return Dataset(
-        folder.image_root, found.split or "train", labels, truth, Names.of(found.names), tuple(problems)
+        folder.image_root,
+        found.split or "train",
+        labels,
+        truth,
+        Names.of(found.names),
+        tuple(problems),
+        task="detection" if found.class_labels is None else "classification",
+        class_labels=found.class_labels,
+        pictures=found.pictures,
     )
 
 
@@ -60,6 +68,8 @@ def _joined(found: Found, problems: list[Problem]) -> Found:
 
 def _with_sizes(found: Found, folder: Folder, check: Check, problems: list[Problem]) -> Found:
     """Compare the sizes that annotations tell with those of the files, and fill in those they do not tell."""
+    if found.pictures is not None:
+        return found
     told: np.ndarray = np.all(found.sizes_hw > 0, axis=1)
     if check == "none" and found.normalised and not told.all():
         raise DataError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from trivet.data.dataset import Pictures
 from trivet.data.problems import Problem, problem
 from trivet.data.sources.folder import Folder
 from trivet.structures import LabelMap
@@ -30,6 +31,8 @@ class Found:
         where_word: What `where` counts.
         normalised: Whether boxes are shares of the image's size.
         problems: The faults the source itself met.
+        class_labels: int64 `[n]`, the label of each image, where that is the truth.
+        pictures: Where the images come from when not from a file each; their sizes are then told.
     """
 
     split: str | None
@@ -46,6 +49,40 @@ class Found:
     where_word: str
     normalised: bool = False
     problems: list[Problem] = field(default_factory=list)
+    class_labels: np.ndarray | None = None
+    pictures: Pictures | None = None
+
+    @classmethod
+    def of_classes(
+        cls,
+        split: str | None,
+        names: list[str],
+        files: list[str],
+        class_labels: np.ndarray,
+        *,
+        sizes_hw: np.ndarray | None = None,
+        pictures: Pictures | None = None,
+        problems: Sequence[Problem] = (),
+    ) -> "Found":
+        """Make a split of whole images with a label each, without boxes."""
+        count, none = len(names), np.zeros(0, np.int64)
+        return cls(
+            split=split,
+            names=names,
+            files=files,
+            image_ids=np.arange(count, dtype=np.int64),
+            sizes_hw=np.zeros((count, 2), np.int32) if sizes_hw is None else sizes_hw,
+            image_index=none,
+            boxes_xyxy=np.zeros((0, 4)),
+            labels=none,
+            crowd=np.zeros(0, bool),
+            areas=np.zeros(0),
+            where=none,
+            where_word="image",
+            problems=list(problems),
+            class_labels=class_labels,
+            pictures=pictures,
+        )
 
     def file(self, image: int) -> str:
         """Return the annotation file of an image."""
@@ -63,6 +100,8 @@ class Found:
             image_ids=self.image_ids[keep],
             sizes_hw=self.sizes_hw[keep],
             image_index=position[self.image_index[boxes]],
+            class_labels=None if self.class_labels is None else self.class_labels[keep],
+            pictures=None if self.pictures is None else self.pictures.take(kept),
         )
 
     def keep_boxes(self, keep: np.ndarray) -> "Found":
