@@ -13,6 +13,7 @@ from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading
 from trivet.data.splits import Groups, named_splits
 from trivet.errors import UsageError, unknown_name
+from trivet.structures import TASKS, TaskName
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,19 @@ class Source:
         needs: What must be there, in words.
         sees: Says what of the format is in a folder, or `None`.
         read: Reads it.
+        tasks: What its truth can be for, the usual one first.
+        last: Whether it is looked for only where no other format is seen: any folders of images look like it.
     """
 
     needs: str
     sees: Callable[[Folder], str | None]
     read: Callable[..., Reading]
+    tasks: tuple[TaskName, ...] = ("detection",)
+    last: bool = False
 
 
 SOURCES: dict[str, Source] = {
-    "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read),
+    "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read, ("classification",)),
     "coco": Source(coco.NEEDS, coco.sees, coco.read),
     "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),
@@ -42,6 +47,7 @@ SOURCES: dict[str, Source] = {
 def read_dataset(
     path: str | Path,
     *,
+    task: TaskName | None = None,
     format: str | Source | None = None,
     on_bad: Literal["skip", "error"] = "skip",
     check: Check = "headers",
@@ -55,6 +61,7 @@ def read_dataset(
 
     Args:
         path: Its folder, or one annotation file (COCO json, CSV, YOLO's yaml or list of images).
+        task: What the truth shall be for; what the folder holds when not given.
         format: A key of `SOURCES` or a source; found by looking at the folder when not given.
         on_bad: `skip` leaves out what is faulty and reports it, `error` refuses the data set. Boxes that
             stick out of their image are clipped and reported either way. `PROBLEMS` lists all faults.
@@ -72,6 +79,8 @@ def read_dataset(
         UsageError: If there is nothing at `path`, the format is not plain, or an option is out of range.
         DataError: If a file cannot be used, no image is left, or `on_bad="error"` and there is a fault.
     """
+    if task is not None and task not in TASKS:
+        raise unknown_name("task", task, TASKS)
     if on_bad not in ("skip", "error"):
         raise UsageError(f"on_bad is 'skip' or 'error', got {on_bad!r}")
     if check not in ("none", "names", "headers", "pixels"):
@@ -79,7 +88,7 @@ def read_dataset(
     if not 0 <= val_share < 1:
         raise UsageError(f"val_share is at least 0 and less than 1, got {val_share}")
     folder = Folder.at(Path(path), check=check, images=None if images is None else Path(images))
-    name, source = _source(folder, format)
+    name, source = _source(folder, format, task)
     reading = source.read(folder, labels=labels)
     datasets = [to_dataset(found, folder, reading.labels, check=check) for found in reading.splits]
     if on_bad == "error":
@@ -89,7 +98,7 @@ def read_dataset(
     return named_splits(given, by_split, val_share=val_share, seed=seed, groups=groups)
 
 
-def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
+def _source(folder: Folder, format: str | Source | None, task: TaskName | None) -> tuple[str, Source]:
     if isinstance(format, Source):
         return "given", format
     if format is not None:
@@ -100,8 +109,14 @@ def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
                 f"{folder.path(folder.file or '')} does not look like {format}",
                 f"{format} needs {SOURCES[format].needs}",
             )
+        if task is not None and task not in SOURCES[format].tasks:
+            raise UsageError(
+                f"{format} holds truth for {' or '.join(SOURCES[format].tasks)}, and the task is {task}",
+                "give another format, or another task",
+            )
         return format, SOURCES[format]
-    seen = {name: words for name, source in SOURCES.items() if (words := source.sees(folder))}
+    fitting = {name: source for name, source in SOURCES.items() if task is None or task in source.tasks}
+    seen = _seen(folder, fitting)
     if len(seen) == 1:
         name = next(iter(seen))
         return name, SOURCES[name]
@@ -111,5 +126,19 @@ def _source(folder: Folder, format: str | Source | None) -> tuple[str, Source]:
             f"{folder.root} holds several formats: {found}",
             f"say which with format= ({', '.join(seen)}), or give the annotation file as the path",
         )
-    needs = "\n".join(f"  {name}: {source.needs}" for name, source in SOURCES.items())
-    raise UsageError(f"{folder.root} holds no data set: {folder.in_words()}", f"wanted is one of\n{needs}")
+    needs = "\n".join(f"  {name}: {source.needs}" for name, source in fitting.items())
+    kind = "data set" if task is None else f"data set for {task}"
+    raise UsageError(f"{folder.root} holds no {kind}: {folder.in_words()}", f"wanted is one of\n{needs}")
+
+
+def _seen(folder: Folder, sources: dict[str, Source]) -> dict[str, str]:
+    """Return what is in the folder of each format; formats that much else looks like only where nothing else is."""
+    for last in (False, True):
+        seen = {
+            name: words
+            for name, source in sources.items()
+            if source.last == last and (words := source.sees(folder))
+        }
+        if seen:
+            return seen
+    return {}
