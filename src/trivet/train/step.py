@@ -48,12 +48,14 @@ class _Normaliser:
         self.total = self.total + everyone
         if self.divisor is None:
             # Processes average their gradients: dividing by the mean number gives the sum over the global number.
-            self.divisor = (everyone * self.batches + self.prior_count) / self.fabric.world_size
+            # A first batch without matches must not make it 0: the later ones may have some.
+            self.divisor = (everyone * self.batches + self.prior_count).clamp(min=1) / self.fabric.world_size
         return self.divisor
 
     def correction(self) -> Tensor:
         assert self.divisor is not None, "a task calls its normaliser once a batch"
-        return self.divisor * self.fabric.world_size / (self.total + self.prior_count)
+        total = torch.as_tensor(self.total + self.prior_count).clamp(min=1)
+        return self.divisor * self.fabric.world_size / total
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
