@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from tests.models.tiny import OPTIONS, tiny_model
 from trivet.errors import UsageError
@@ -12,6 +13,8 @@ from trivet.models.necks import NECKS
 from trivet.models.necks.fpn import FPN
 from trivet.models.weights import save_weights
 from trivet.structures import FeatureSpec, LabelMap
+
+PYRAMIDS = [name for name in NECKS if name != "none"]
 
 
 class LastMapOnly(nn.Module):
@@ -26,18 +29,16 @@ class LastMapOnly(nn.Module):
         return maps[-1:]
 
 
-@pytest.mark.parametrize("neck", NECKS)
+@pytest.mark.parametrize("neck", PYRAMIDS)
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("size_hw", [(64, 64), (65, 97)], ids=str)
 def test_any_neck_with_any_head_trains_at_any_size(neck, head, size_hw):
     model = build_model(backbone="test_resnet", neck=neck, head=head, classes=3, channels=8).train()
-    output = model(torch.randn(2, 3, *size_hw))
-    sum(x.square().sum() for x in (*output.class_logits, *output.box_deltas)).backward()
+    sum(x.square().sum() for x in tree_leaves(model(torch.randn(2, 3, *size_hw)))).backward()
     assert not [key for key, parameter in model.named_parameters() if parameter.grad is None]
-    assert len(output.class_logits) == len(model.anchor_spec.levels)
 
 
-@pytest.mark.parametrize("neck", NECKS)
+@pytest.mark.parametrize("neck", PYRAMIDS)
 def test_a_spec_makes_the_same_model(neck):
     model = build_model(backbone="test_resnet", neck=neck, classes=3, channels=8, norm="gn", anchor_scale=2.0)
     again = build_model(type(model.spec).from_json(model.spec.to_json()))

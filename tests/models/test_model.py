@@ -52,3 +52,10 @@ def test_a_head_without_anchors_says_so(model):
     other = Model(model.backbone, model.neck, nn.Identity(), spec=model.spec)
     with pytest.raises(UsageError, match="the head Identity has no anchors"):
         _ = other.anchor_spec
+
+
+def test_a_model_knows_its_task(model):
+    assert model.task == "detection"
+    other = Model(model.backbone, model.neck, nn.Identity(), spec=model.spec)
+    with pytest.raises(UsageError, match=r"the head Identity does not say what it is for \(task=None\)"):
+        _ = other.task

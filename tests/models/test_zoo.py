@@ -8,7 +8,7 @@ from trivet.models.build import build_model
 from trivet.models.count import count_model
 from trivet.models.heads import HEADS
 from trivet.models.necks import NECKS
-from trivet.models.zoo import ZOO, zoo_entry
+from trivet.models.zoo import ZOO, zoo_entry, zoo_names
 
 DISTINCT = sorted({id(entry): name for name, entry in reversed(ZOO.items())}.values())
 QUICK = {"tf_efficientdet_d0", "tf_efficientdet_lite0"}
@@ -81,3 +81,9 @@ def test_anchors(name, scale, levels):
 def test_unknown_name():
     with pytest.raises(UsageError, match="unknown model 'efficientdet_do'; did you mean 'efficientdet_d"):
         zoo_entry("efficientdet_do")
+
+
+def test_names_by_task():
+    assert zoo_names() == list(ZOO)
+    assert "efficientdet_d0" in zoo_names("detection")
+    assert not set(zoo_names("segmentation")) & set(zoo_names("detection"))

@@ -28,7 +28,10 @@ _TABLES: dict[str, Mapping[str, Callable[..., nn.Module]]] = {"neck": NECKS, "he
 _STYLE = tuple(item.name for item in fields(Style))
 _PICTURE = ("size_hw", "mean", "std", "fill_rgb")
 _SET_HERE = {"classes", "timm_weights", "style"}
-_COCO_CLASSES = 90
+
+# What a model of parts has where nothing else is said, by the name of its head.
+_NECKS = {"anchor": "bifpn", "semantic": "fpn", "pooled": "none", "flat": "none"}
+_OPTIONS: dict[str, dict[str, Any]] = {"semantic": {"levels": (2, 5)}}
 
 
 def build_model(
@@ -48,6 +51,7 @@ def build_model(
         backbone: A timm name, a module with `features`, `mean` and `std`, or a function that makes one. Here and
             below, `None` keeps what `name` says.
         neck: A name of `NECKS`, a module with `features`, or a function of the backbone's features that makes one.
+            Without a name, `None` is `bifpn` for boxes, `fpn` for masks and `none` for classes.
         head: A name of `HEADS`, a module, or a function of the neck's features and `classes` that makes one.
         classes: How many classes; `None` keeps what `name` says (COCO's 90 for published models).
         pretrained: `True` starts the backbone from ImageNet weights; a file starts whatever it holds.
@@ -63,7 +67,7 @@ def build_model(
         >>> model.spec.backbone, model.spec.neck
         ('efficientnet_b0', 'bifpn')
     """
-    start = _published(name)
+    start = _published(name) if name is not None else _start_from(head)
     chosen = {"backbone": backbone, "neck": neck, "head": head}
     parts = start.parts | {kind: part for kind, part in chosen.items() if part is not None}
     classes = start.classes if classes is None else classes
@@ -77,7 +81,10 @@ def build_model(
     makers = {kind: _maker(kind, part) for kind, part in parts.items()}
     if pretrained is True and file is None:
         makers["backbone"] = partial(makers["backbone"], timm_weights=True)
-    options = _inherited(start.options, makers, backbone_replaced=backbone is not None) | options
+    options = (
+        _inherited(start.options, makers, backbone_replaced=start.name is not None and backbone is not None)
+        | options
+    )
     model = _assemble(parts, makers, options, classes=classes, name=start.name)
     if file is not None:
         load_weights(model, file)
@@ -105,15 +112,19 @@ def load_model(path: str | Path) -> tuple[Model, LabelMap | None]:
 class _Start:
     """What a name says of a model."""
 
-    parts: dict[str, Part] = field(default_factory=lambda: {"neck": "bifpn", "head": "anchor"})
+    parts: dict[str, Part]
     classes: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
 
 
-def _published(name: str | ModelSpec | None) -> _Start:
-    if name is None:
-        return _Start()
+def _start_from(head: Part | None) -> _Start:
+    head = "anchor" if head is None else head
+    key = head if isinstance(head, str) else ""
+    return _Start({"neck": _NECKS.get(key, "bifpn"), "head": head}, options=_OPTIONS.get(key, {}))
+
+
+def _published(name: str | ModelSpec) -> _Start:
     if isinstance(name, ModelSpec):
         options = {**name.options, **{key: getattr(name, key) for key in _PICTURE}}
         parts: dict[str, Part] = {"backbone": name.backbone, "neck": name.neck, "head": name.head}
@@ -121,7 +132,7 @@ def _published(name: str | ModelSpec | None) -> _Start:
     entry = zoo_entry(name)
     options = {"size_hw": (entry.size, entry.size), **entry.options}
     parts = {"backbone": entry.backbone, "neck": entry.neck, "head": entry.head}
-    return _Start(parts, _COCO_CLASSES, options, name)
+    return _Start(parts, entry.classes, options, name)
 
 
 def _weights_file(backbone: Part, pretrained: bool | str | Path) -> Path | None:

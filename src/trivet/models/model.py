@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec
 from trivet.models.spec import ModelSpec
+from trivet.structures import TASKS, TaskName
 
 
 class Model(nn.Module):
@@ -38,6 +39,21 @@ class Model(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std), persistent=False)
         self.fill_rgb = spec.fill_rgb
+
+    @property
+    def task(self) -> TaskName:
+        """What the head's output is for.
+
+        Raises:
+            UsageError: If the head does not say.
+        """
+        task = getattr(self.head, "task", None)
+        if task not in TASKS:
+            raise UsageError(
+                f"the head {type(self.head).__name__} does not say what it is for (task={task!r})",
+                f"give it a `task`: {', '.join(TASKS)}",
+            )
+        return task
 
     @property
     def anchor_spec(self) -> AnchorSpec:

@@ -1,6 +1,6 @@
-"""Published models by name: which parts they are made of, and the figures their authors give.
+"""Published models by name: the detectors here, joined with the segmenters and classifiers.
 
-The spellings are those of the PyTorch port `effdet`, whose weights fit:
+The detectors' spellings are those of the PyTorch port `effdet`, whose weights fit:
 
 - `tf_efficientdet_d0`...`d7`, `d7x`: exactly the paper's TensorFlow models, padding and biases included.
 - `tf_efficientdet_d0_ap`...`d5_ap`: the same graphs trained with AdvProp: other pixel statistics, black padding.
@@ -12,47 +12,17 @@ A name that exists only with `tf_` may be written without: `efficientdet_d7` is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from trivet.errors import look_up
+from trivet.models.entry import ZooEntry
+from trivet.models.zoo_classification import CLASSIFIERS
+from trivet.models.zoo_segmentation import SEGMENTERS
+from trivet.structures import TaskName
 
 _PAPER = "EfficientDet, arXiv:1911.09070, and its README (google/automl)"
 _LITE_SOURCE = "EfficientDet-Lite (google/automl)"
 _PORT = "rwightman/efficientdet-pytorch (effdet)"
-
-
-@dataclass(frozen=True)
-class ZooEntry:
-    """One published model.
-
-    Args:
-        backbone: A timm name.
-        size: Side of its square input, in pixels.
-        options: Keyword arguments of its parts, as `build_model` takes them.
-        parameters: Exact count with 90 classes.
-        gmacs: Multiply-adds of its convolutions for one image at `size`, in 10^9.
-        source: Who published it, and the figures below.
-        ap: COCO AP in per cent, or `None` where no weights were published.
-        split: The COCO split of `ap`.
-        published_parameters: The authors' count, in 10^6.
-        published_flops: The authors' FLOPs for one image, in 10^9; they count a multiply-add as one.
-        neck: A name of `NECKS`.
-        head: A name of `HEADS`.
-    """
-
-    backbone: str
-    size: int
-    options: Mapping[str, Any]
-    parameters: int
-    gmacs: float
-    source: str
-    ap: float | None = None
-    split: str = "val2017"
-    published_parameters: float | None = None
-    published_flops: float | None = None
-    neck: str = "bifpn"
-    head: str = "anchor"
 
 
 class _Row(NamedTuple):
@@ -275,6 +245,12 @@ ZOO |= {
 }
 
 ZOO |= {name.removeprefix("tf_"): entry for name, entry in ZOO.items() if name.removeprefix("tf_") not in ZOO}
+ZOO |= {**SEGMENTERS, **CLASSIFIERS}
+
+
+def zoo_names(task: TaskName | None = None) -> list[str]:
+    """Return the names of the published models of a task, or of all."""
+    return [name for name, entry in ZOO.items() if task in (None, entry.task)]
 
 
 def zoo_entry(name: str) -> ZooEntry:

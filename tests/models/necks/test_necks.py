@@ -10,6 +10,8 @@ from trivet.structures import FeatureSpec
 
 FEATURES = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
 
+PYRAMIDS = [name for name in NECKS if name != "none"]
+
 
 def maps_for(size_hw, *, batch=1, features=FEATURES):
     return [
@@ -23,7 +25,7 @@ def build(name, **options):
     return NECKS[name](FEATURES, **{"channels": 16, "levels": (3, 6), **options})
 
 
-@pytest.mark.parametrize("name", NECKS)
+@pytest.mark.parametrize("name", PYRAMIDS)
 class TestEveryNeck:
     def test_publishes_what_it_returns(self, name):
         neck = build(name)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec
 from trivet.models.blocks import Conv, Style, start_normal
-from trivet.structures import AnchorOutput, FeatureSpec
+from trivet.structures import AnchorOutput, FeatureSpec, TaskName
 
 
 class Tower(nn.Module):
@@ -65,6 +65,7 @@ class AnchorHead(nn.Module):
         style: How the convolutions are built.
 
     Attributes:
+        task: What its output is for.
         anchor_spec: The anchors that the output is relative to.
         class_rows: Parameters with a block of rows a class -> how often the block repeats (once an anchor).
 
@@ -72,6 +73,7 @@ class AnchorHead(nn.Module):
         UsageError: If `classes`, `tower_layers` or `prior` is out of range, or the levels differ in channels.
     """
 
+    task: TaskName = "detection"
     anchor_spec: AnchorSpec
     class_rows: dict[str, int]
 

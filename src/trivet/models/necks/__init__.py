@@ -8,12 +8,14 @@ from torch import nn
 from trivet.models.necks.bifpn import bifpn_layout
 from trivet.models.necks.fpn import FPN
 from trivet.models.necks.graph import GraphNeck
+from trivet.models.necks.none import NoNeck
 from trivet.models.necks.pan import pan_layout
 from trivet.models.necks.quad import quad_layout
 
 NECKS: dict[str, Callable[..., nn.Module]] = {
     "bifpn": partial(GraphNeck, layout=bifpn_layout),
     "fpn": FPN,
+    "none": NoNeck,
     "pan": partial(GraphNeck, layout=pan_layout),
     "quad": partial(GraphNeck, layout=quad_layout),
 }

@@ -1,0 +1,5 @@
+"""Published classifiers by name."""
+
+from trivet.models.entry import ZooEntry
+
+CLASSIFIERS: dict[str, ZooEntry] = {}
