@@ -3,6 +3,8 @@ import signal
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from tests.train.tiny import StopAfter, TinyLoader, tiny_job, tiny_model, tiny_settings
 from trivet.errors import TrainingError
@@ -48,6 +50,30 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, monkeypatch, killed_after):
     assert_same(weights(whole), weights(second.model))
     assert_same(weights(first.best_model), weights(second.best_model))
     assert [row["step"] for row in history.rows] == [5, 10, 15]
+
+
+def half_precision_fabric():
+    """Half precision on the CPU, its loss scale growing every other step."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    return Fabric(
+        accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", device="cpu", scaler=scaler)]
+    )
+
+
+def test_the_loss_scale_of_half_precision_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    first, _ = train(tiny_model(), tiny_job(tmp_path / "whole", fabric=half_precision_fabric()))
+    with pytest.raises(StopAfter.Killed):
+        train(
+            tiny_model(),
+            tiny_job(tmp_path / "broken", fabric=half_precision_fabric(), listeners=[StopAfter(8)]),
+        )
+    second, _ = train(
+        tiny_model(seed=5), tiny_job(tmp_path / "broken", fabric=half_precision_fabric()), resume=True
+    )
+    assert first.precision.state_dict()["scale"] > 2.0**10
+    assert second.precision.state_dict() == first.precision.state_dict()
+    assert_same(weights(first.model), weights(second.model))
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path):

@@ -166,6 +166,7 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
         Schedule(settings),
         Budget(settings, job.steps_per_epoch),
         Position(),
+        job.fabric.strategy.precision,
     )
     state.budget.start(state.load(job.folder) if resume else job.seconds_before)
     if state.position.ended == INTERRUPTED:

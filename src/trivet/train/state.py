@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.plugins import Precision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -67,7 +68,7 @@ class Position:
 
 @dataclass
 class TrainState:
-    """Model, optimizer, average, schedule, budget and position of one run."""
+    """Model, optimizer, average, schedule, budget, position and (fp16's loss scale) precision of one run."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -75,6 +76,7 @@ class TrainState:
     schedule: Schedule
     budget: Budget
     position: Position
+    precision: Precision
 
     @property
     def best_model(self) -> nn.Module:
@@ -97,6 +99,7 @@ class TrainState:
             "ema_updates": self.ema.updates if self.ema else 0,
             "seconds": self.budget.seconds,
             "longest_validation": self.budget.longest_validation,
+            "precision": self.precision.state_dict(),
         }
         write_checkpoint(folder / CHECKPOINT, tensors, facts)
 
@@ -121,5 +124,6 @@ class TrainState:
         load_optimizer(self.optimizer, part("optimizer."), facts["optimizer"])
         self.schedule.load_state_dict(facts["schedule"])
         self.budget.longest_validation = float(facts["longest_validation"])
+        self.precision.load_state_dict(facts.get("precision", {}))
         self.position = Position(**facts["position"])
         return float(facts["seconds"])
