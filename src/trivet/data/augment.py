@@ -71,7 +71,7 @@ def build_augmentation(
             )
         return augmentation
     if augmentation is None or isinstance(augmentation, (str, float, int)):
-        strength = _strength(augmentation)
+        strength = strength_of(augmentation)
         if strength == 0:
             return Letterboxed(None, size_hw, fill_rgb)
         return DefaultAugmentation(size_hw, strength=strength, fill_rgb=fill_rgb, orientation=orientation)
@@ -186,7 +186,7 @@ class _Composed:
             boxes_xyxy=np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
             labels=sample.labels[rows],
             crowd=sample.crowd[rows],
-            mask=None if sample.mask is None else result["mask"].astype(np.int64),
+            mask=None if sample.mask is None else result["mask"].astype(np.uint8),
             placement=Placement(result["image"].shape[:2]),
         )
 
@@ -210,7 +210,8 @@ def _check_orientation(name: str) -> None:
         raise unknown_name("orientation", name, ORIENTATIONS)
 
 
-def _strength(given: str | float | None) -> float:
+def strength_of(given: str | float | None) -> float:
+    """Return the number, 0-1, that the name of a strength stands for; a number is itself, `None` is 0."""
     if isinstance(given, str) and given not in STRENGTHS:
         raise unknown_name("augmentation", given, STRENGTHS)
     return STRENGTHS[given or "none"] if given is None or isinstance(given, str) else float(given)

@@ -8,14 +8,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from trivet.data.augment import AugmentationLike, build_augmentation
+from trivet.data.class_mix import ClassMix, MixedMaker
 from trivet.data.mix import Mix
-from trivet.data.order import Draw, EpochOrder, repeat_factors
+from trivet.data.order import Draw, EpochOrder, repeat_class_factors, repeat_factors
 from trivet.data.packed import PackedBatch
-from trivet.data.worker import EvalMaker, Fault, Samples, TrainMaker, start_worker
+from trivet.data.small_images import SmallMaker, small_augmentation, small_pictures
+from trivet.data.worker import EvalMaker, Fault, Maker, Samples, TrainMaker, start_worker
 from trivet.errors import DataError, TrainingError, UsageError
 from trivet.structures import Batch, Sample
 
@@ -35,7 +38,7 @@ def train_loader(
     size_hw: tuple[int, int],
     batch: int,
     augmentation: AugmentationLike = "medium",
-    mix: Mix | None = None,
+    mix: Mix | ClassMix | None = None,
     workers: int = 0,
     seed: int = 0,
     rank: int = 0,
@@ -52,7 +55,7 @@ def train_loader(
         size_hw: The images' size in a batch.
         batch: Images a step, on each process.
         augmentation: See `build_augmentation`.
-        mix: Mosaic and mixup; `None` for neither.
+        mix: Mosaic and mixup, or MixUp and CutMix of classes; `None` for neither.
         workers: Processes that prepare batches; 0 prepares them in this one.
         seed: Decides order and augmentation together with the epoch.
         rank: This process, from 0 to `world - 1`.
@@ -69,10 +72,19 @@ def train_loader(
     """
     if not 0 <= rank < world:
         raise UsageError(f"a rank is from 0 to world - 1, got rank={rank} of world={world}")
-    factors = None if repeat_threshold is None else repeat_factors(dataset.truth, threshold=repeat_threshold)
+    _check_mix(mix, dataset)
+    factors = None if repeat_threshold is None else _factors(dataset, repeat_threshold)
     order = EpochOrder(len(dataset), batch, world=world, seed=seed, drop_last=drop_last, factors=factors)
-    built = build_augmentation(augmentation, size_hw=size_hw, fill_rgb=fill_rgb, orientation=orientation)
-    maker = TrainMaker(dataset, built, mix, size_hw, fill_rgb, seed)
+    maker: Maker
+    small = small_augmentation(augmentation, size_hw=size_hw, fill_rgb=fill_rgb, orientation=orientation)
+    if small is not None and small_pictures(dataset, size_hw):
+        maker = SmallMaker(dataset, small, seed)
+    else:
+        built = build_augmentation(augmentation, size_hw=size_hw, fill_rgb=fill_rgb, orientation=orientation)
+        boxed = None if isinstance(mix, ClassMix) else mix
+        maker = TrainMaker(dataset, built, boxed, size_hw, fill_rgb, seed)
+    if isinstance(mix, ClassMix):
+        maker = MixedMaker(maker, mix, seed)
     return TrainLoader(_EpochPlan(order, rank), maker, workers=workers)
 
 
@@ -98,7 +110,26 @@ def eval_loader(
     """
     if batch < 1:
         raise UsageError(f"a batch has at least one image, got batch={batch}")
+    if small_pictures(dataset, size_hw):
+        return EvalLoader(SmallMaker(dataset), batch=batch, workers=workers)
     return EvalLoader(EvalMaker(dataset, size_hw, fill_rgb), batch=batch, workers=workers)
+
+
+def _check_mix(mix: Mix | ClassMix | None, dataset: Samples) -> None:
+    classes = getattr(dataset, "task", "detection") == "classification"
+    if mix is not None and isinstance(mix, ClassMix) != classes:
+        wanted = "ClassMix (mixup, cutmix)" if classes else "Mix (mosaic, mixup)"
+        raise UsageError(
+            f"images with {'a class' if classes else 'boxes or masks'} each are mixed by {wanted}, got {mix!r}",
+            "give that, or mix=None",
+        )
+
+
+def _factors(dataset: Samples, threshold: float) -> np.ndarray:
+    labels = getattr(dataset, "class_labels", None)
+    if labels is None:
+        return repeat_factors(dataset.truth, threshold=threshold)
+    return repeat_class_factors(labels, threshold=threshold)
 
 
 class TrainLoader:
@@ -108,7 +139,7 @@ class TrainLoader:
         waited_seconds: How long the caller stood still for batches so far.
     """
 
-    def __init__(self, plan: "_EpochPlan", maker: TrainMaker, *, workers: int) -> None:
+    def __init__(self, plan: "_EpochPlan", maker: Maker, *, workers: int) -> None:
         self.waited_seconds = 0.0
         self._epochs_started = 0
         self._plan = plan
@@ -159,7 +190,7 @@ class EvalLoader:
         waited_seconds: How long the caller stood still for batches so far.
     """
 
-    def __init__(self, maker: EvalMaker, *, batch: int, workers: int) -> None:
+    def __init__(self, maker: Maker, *, batch: int, workers: int) -> None:
         self.waited_seconds = 0.0
         self._loader = _torch_loader(
             maker, _InOrder(len(maker.dataset), batch), workers=workers, persistent=False

@@ -3,6 +3,7 @@
 Everything is a function of (seed, epoch): nothing is remembered, so training can resume at any step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,24 @@ class Draw(NamedTuple):
     def generator(self, seed: int) -> np.random.Generator:
         """Return the random numbers of this draw: the same in any process, different from every other draw's."""
         return np.random.default_rng((seed, self.epoch, self.slot, self.image))
+
+
+def uniforms(draws: Sequence[Draw], numbers: int, *, seed: int) -> np.ndarray:
+    """Return the random numbers of a batch's draws at once, float64 `[b, numbers]` in 0-1.
+
+    Each row is a function of seed, epoch and slot alone, so that a batch may be cut anywhere; one stream an epoch
+    is stepped forward to the batch's first slot.
+
+    Args:
+        draws: Consecutive slots of one epoch.
+        numbers: How many a draw takes, the same in every call of an epoch.
+        seed: Of the loader.
+    """
+    epoch, first, count = draws[0].epoch, draws[0].slot, len(draws)
+    assert draws[-1].slot == first + count - 1, "a batch's draws are consecutive"
+    stream = np.random.PCG64(np.random.SeedSequence((seed, epoch), spawn_key=(1,)))
+    stream.advance(first * numbers)
+    return np.random.Generator(stream).random((count, numbers))
 
 
 @dataclass(frozen=True)
@@ -115,11 +134,33 @@ def repeat_factors(truth: TruthTable, *, threshold: float) -> np.ndarray:
     Raises:
         UsageError: If `threshold` is not between 0 and 1.
     """
-    if not 0 < threshold <= 1:
-        raise UsageError(f"a repeat threshold is a share of images above 0 and up to 1, got {threshold}")
+    _check_threshold(threshold)
     factors = np.ones(len(truth))
     pairs = np.unique(np.stack([truth.image_index(), truth.labels], axis=1)[~truth.crowd], axis=0)
     if len(pairs):
         shares = np.bincount(pairs[:, 1]) / len(truth)
         np.maximum.at(factors, pairs[:, 0], np.sqrt(threshold / shares[pairs[:, 1]]))
     return factors
+
+
+def repeat_class_factors(class_labels: np.ndarray, *, threshold: float) -> np.ndarray:
+    """Say what `repeat_factors` does for images of one class each.
+
+    Args:
+        class_labels: int64 `[images]`.
+        threshold: As there.
+
+    Returns:
+        float64 `[images]`, at least 1.
+
+    Raises:
+        UsageError: If `threshold` is not between 0 and 1.
+    """
+    _check_threshold(threshold)
+    shares = np.bincount(class_labels) / max(len(class_labels), 1)
+    return np.maximum(1.0, np.sqrt(threshold / shares[class_labels]))
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold <= 1:
+        raise UsageError(f"a repeat threshold is a share of images above 0 and up to 1, got {threshold}")

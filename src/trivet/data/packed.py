@@ -25,6 +25,8 @@ class PackedBatch:
     placements: tuple[Placement, ...]
     masks: UInt8[Tensor, "b h w"] | None = None
     class_labels: Int64[Tensor, " b"] | None = None
+    other_labels: Int64[Tensor, " b"] | None = None
+    other_share: Float[Tensor, " b"] | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "PackedBatch":
@@ -65,6 +67,8 @@ class PackedBatch:
             labels=self.labels.pin_memory(),
             masks=None if self.masks is None else self.masks.pin_memory(),
             class_labels=None if self.class_labels is None else self.class_labels.pin_memory(),
+            other_labels=None if self.other_labels is None else self.other_labels.pin_memory(),
+            other_share=None if self.other_share is None else self.other_share.pin_memory(),
         )
 
     def unpack(self) -> Batch:
@@ -81,6 +85,8 @@ class PackedBatch:
         if self.masks is not None:
             return MaskTargets(self.masks)
         if self.class_labels is not None:
+            if self.other_labels is not None and self.other_share is not None:
+                return ClassTargets(self.class_labels, self.other_labels, self.other_share)
             return ClassTargets.of(self.class_labels)
         pairs = zip(self.boxes_xyxy.split(self.counts), self.labels.split(self.counts), strict=True)
         return tuple(BoxTarget(boxes, labels) for boxes, labels in pairs)

@@ -7,7 +7,7 @@ is never changed, so any number of workers can share it.
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 
@@ -44,6 +44,22 @@ class Fault:
 
     message: str
     hint: str | None = None
+
+
+@runtime_checkable
+class Maker(Protocol):
+    """Makes whole batches of draws."""
+
+    @property
+    def dataset(self) -> Any:
+        """What the batches are made of."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, draws: list[Draw]) -> PackedBatch | Fault:
+        """Return the batch of these draws, or why it could not be made."""
+        ...
 
 
 # What decoding, augmenting and a user's own code raise when an image is bad; not our own assertions.

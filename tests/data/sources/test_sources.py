@@ -98,7 +98,7 @@ class TestEverySource:
 
 def test_an_empty_folder_tells_what_every_format_needs(tmp_path):
     with pytest.raises(
-        UsageError, match=r"holds no data set: it is empty\nwanted is one of\n  coco: .*\n  csv: "
+        UsageError, match=r"(?s)holds no data set: it is empty\nwanted is one of\n.*\n  coco: .*\n  csv: "
     ):
         read_dataset(tmp_path)
 
