@@ -83,6 +83,44 @@ def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
         return _turned(_with_pillow(picture) if pixels is None else pixels, turn)
 
 
+def read_mask_values(path: Path, *, coloured: bool) -> np.ndarray:
+    """Decode a mask's pixels as whole numbers `[h, w]`, exactly as stored: no scaling, no mixing.
+
+    Args:
+        path: The file: gray of any depth, palette, or colour.
+        coloured: Whether a pixel's number is its colour, 0xRRGGBB (int32); otherwise its palette index or gray
+            level (uint8, uint16 or int32).
+
+    Raises:
+        DataError: As `read_image`, or if indices are wanted and the file is in colour.
+    """
+    with _decoding(path), Image.open(path) as picture:
+        _check_size(path, picture.size)
+        if coloured:
+            red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int32), 2, 0)
+            return (red << 16) | (green << 8) | blue
+        if picture.mode in ("P", "L", "1", "I", "I;16", "I;16B"):
+            values = np.asarray(picture)
+            return values.astype(np.uint8) if values.dtype == np.bool_ else values
+        channels = np.asarray(picture.convert("RGB"))
+        if (channels == channels[..., :1]).all():
+            return np.ascontiguousarray(channels[..., 0])
+        raise DataError(
+            f"{path}: the mask is in colour, and nothing says which colour stands for which class",
+            "put a table of colours into the data set's folder, such as class_dict.csv with the columns name, r, g, b",
+        )
+
+
+def read_mode(path: Path) -> str:
+    """Return how an image file keeps its pixels, as Pillow calls it: `L`, `P`, `RGB`, `I;16`.
+
+    Raises:
+        DataError: If the file is missing or is no image.
+    """
+    with _decoding(path), Image.open(path) as picture:
+        return picture.mode
+
+
 def read_thumbnail(path: Path, side: int) -> np.ndarray:
     """Decode an image to uint8 RGB `[side, side, 3]`, squeezed to a square; JPEG is decoded at a reduced size.
 

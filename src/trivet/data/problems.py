@@ -99,6 +99,20 @@ PROBLEMS: dict[str, ProblemKind] = {
         "skipped image",
         "Write paths relative to the data set's folder and keep the images in it.",
     ),
+    "image-without-mask": ProblemKind(
+        "an image without its mask",
+        "skipped image",
+        "Put its mask into the folder of masks under the image's name, or take the image out.",
+    ),
+    "mask-without-image": ProblemKind(
+        "a mask whose image does not exist", "skipped mask", "Put the image back, or delete the mask."
+    ),
+    "mask-unreadable": ProblemKind("a mask that cannot be decoded", "skipped image", "Write the mask anew."),
+    "unknown-mask-value": ProblemKind(
+        "a mask with a value that no class has",
+        "skipped image",
+        "Add the class to the class list, or find out whether the mask was interpolated or stored as JPEG.",
+    ),
     "image-id-twice": ProblemKind(
         "two images with one id", "skipped the second image", "Give each image its own id."
     ),

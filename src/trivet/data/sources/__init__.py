@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from trivet.data.dataset import Splits
+from trivet.data.overlaps import OVERLAPS
 from trivet.data.problems import refuse
-from trivet.data.sources import cifar, coco, csv_rows, voc, yolo
+from trivet.data.sources import cifar, coco, csv_rows, mask_folders, voc, yolo
 from trivet.data.sources.checked import to_dataset
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading
@@ -39,6 +40,7 @@ SOURCES: dict[str, Source] = {
     "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read, ("classification",)),
     "coco": Source(coco.NEEDS, coco.sees, coco.read),
     "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
+    "masks": Source(mask_folders.NEEDS, mask_folders.sees, mask_folders.read, ("segmentation",)),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),
     "yolo": Source(yolo.NEEDS, yolo.sees, yolo.read),
 }
@@ -56,6 +58,7 @@ def read_dataset(
     groups: Groups | None = None,
     labels: str | None = None,
     images: str | Path | None = None,
+    overlap: str = "small-on-top",
 ) -> Splits:
     """Read a data set's annotations, divide it where it is not divided, and report every fault by name.
 
@@ -74,6 +77,8 @@ def read_dataset(
             expression that finds the group in it.
         labels: The folder of label files, where a YOLO data set has several.
         images: Where the image files are, when outside the data set's folder.
+        overlap: Which outline has the pixels that several cover, where masks are made of outlines: a name of
+            `OVERLAPS`.
 
     Raises:
         UsageError: If there is nothing at `path`, the format is not plain, or an option is out of range.
@@ -85,6 +90,8 @@ def read_dataset(
         raise UsageError(f"on_bad is 'skip' or 'error', got {on_bad!r}")
     if check not in ("none", "names", "headers", "pixels"):
         raise UsageError(f"check is 'none', 'names', 'headers' or 'pixels', got {check!r}")
+    if overlap not in OVERLAPS:
+        raise unknown_name("rule for overlaps", overlap, OVERLAPS)
     if not 0 <= val_share < 1:
         raise UsageError(f"val_share is at least 0 and less than 1, got {val_share}")
     folder = Folder.at(Path(path), check=check, images=None if images is None else Path(images))
@@ -132,13 +139,16 @@ def _source(folder: Folder, format: str | Source | None, task: TaskName | None) 
 
 
 def _seen(folder: Folder, sources: dict[str, Source]) -> dict[str, str]:
-    """Return what is in the folder of each format; formats that much else looks like only where nothing else is."""
-    for last in (False, True):
-        seen = {
-            name: words
-            for name, source in sources.items()
-            if source.last == last and (words := source.sees(folder))
-        }
+    """Return what is in the folder of each format.
+
+    Boxes go before masks and masks before classes, as they say more of a folder of images; formats that much else
+    looks like are looked for where nothing else is.
+    """
+    tiers: dict[tuple[bool, int], dict[str, Source]] = {}
+    for name, source in sources.items():
+        tiers.setdefault((source.last, TASKS.index(source.tasks[0])), {})[name] = source
+    for _, tier in sorted(tiers.items()):
+        seen = {name: words for name, source in tier.items() if (words := source.sees(folder))}
         if seen:
             return seen
     return {}

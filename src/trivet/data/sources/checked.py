@@ -45,7 +45,8 @@ def to_dataset(found: Found, folder: Folder, labels: LabelMap, *, check: Check) 
         truth,
         Names.of(found.names),
         tuple(problems),
-        task="detection" if found.class_labels is None else "classification",
+        task=found.task,
+        masks=found.masks,
         class_labels=found.class_labels,
         pictures=found.pictures,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trivet.data.dataset import Pictures
+from trivet.data.dataset import Masks, Pictures
 from trivet.data.problems import Problem, problem
 from trivet.data.sources.folder import Folder
-from trivet.structures import LabelMap
+from trivet.structures import LabelMap, TaskName
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Found:
         problems: The faults the source itself met.
         class_labels: int64 `[n]`, the label of each image, where that is the truth.
         pictures: Where the images come from when not from a file each; their sizes are then told.
+        masks: The mask of each image, where that is the truth.
     """
 
     split: str | None
@@ -51,6 +52,7 @@ class Found:
     problems: list[Problem] = field(default_factory=list)
     class_labels: np.ndarray | None = None
     pictures: Pictures | None = None
+    masks: Masks | None = None
 
     @classmethod
     def of_classes(
@@ -84,6 +86,13 @@ class Found:
             pictures=pictures,
         )
 
+    @property
+    def task(self) -> TaskName:
+        """What the truth is for."""
+        if self.masks is not None:
+            return "segmentation"
+        return "detection" if self.class_labels is None else "classification"
+
     def file(self, image: int) -> str:
         """Return the annotation file of an image."""
         return self.files[image if len(self.files) > 1 else 0]
@@ -102,6 +111,7 @@ class Found:
             image_index=position[self.image_index[boxes]],
             class_labels=None if self.class_labels is None else self.class_labels[keep],
             pictures=None if self.pictures is None else self.pictures.take(kept),
+            masks=None if self.masks is None else self.masks.take(kept),
         )
 
     def keep_boxes(self, keep: np.ndarray) -> "Found":
