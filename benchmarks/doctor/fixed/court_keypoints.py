@@ -48,7 +48,7 @@ def train(model, loader, optimizer, criterion):
     model.train()
     losses = []
     for frame, heat in loader:
-        loss = criterion(torch.sigmoid(model(frame)), heat)
+        loss = criterion(model(frame), heat)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -71,7 +71,7 @@ def validate(model, loader):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--num_epochs", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=5e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     model = HeatNet()

@@ -53,7 +53,7 @@ torch.manual_seed(1)
 train_loader = DataLoader(TensorDataset(x[:1500], y[:1500]), batch_size=50, shuffle=True)
 test_loader = DataLoader(TensorDataset(x[1500:], y[1500:]), batch_size=300)
 model = Net()
-optimizer = optim.SGD(model.parameters(), lr=0.02, momentum=0.5)
+optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
 for epoch in range(1, 5):
     train(epoch, model, train_loader, optimizer)
     test(model, test_loader)

@@ -24,22 +24,21 @@ def chunks(text, rows, length):
         yield index[:, start:start + length], index[:, start + 1:start + length + 1]
 
 
-def train(rows=8, length=10, epochs=2, every=8):
+def train(rows=8, length=10, epochs=3):
     model = CharModel(len(set(TEXT)))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     hidden = torch.zeros(1, rows, 32)
-    total, count = 0.0, 0
+    curve = []
     for step, (x, y) in enumerate(c for _ in range(epochs) for c in chunks(TEXT, rows, length)):
-        logits, hidden = model(x, hidden)
+        logits, hidden = model(x, hidden.detach())
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-        loss.backward(retain_graph=True)
-        if (step + 1) % every == 0:
-            optimizer.step()
-            optimizer.zero_grad()
-        total, count = total + loss.item(), count + 1
-        if count == 20:
-            print(f"step {step + 1} loss {total / count:.3f}")
-            total, count = 0.0, 0
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(loss)
+    for step in range(0, len(curve), 20):
+        window = curve[step:step + 20]
+        print(f"steps {step}.. loss {sum(window) / len(window):.3f}")
 
 
 torch.manual_seed(0)
