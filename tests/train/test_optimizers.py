@@ -73,3 +73,21 @@ def test_a_frozen_parameter_may_be_left_out():
 def test_an_unknown_optimizer_names_the_nearest():
     with pytest.raises(UsageError, match="unknown optimizer 'adam'; did you mean 'adamw'"):
         build_optimizer(tiny_model(), tiny_settings(optimizer="adam"))
+
+
+def test_a_part_is_left_out_only_when_that_is_said_twice():
+    model = tiny_model()
+    with pytest.raises(
+        TrainingError, match=r"in no group of the optimizer and would never learn: head\.weight"
+    ):
+        build_optimizer(model, tiny_settings(leave_out=("head",)))
+    optimizer = build_optimizer(model, tiny_settings(leave_out=("head",), leave_out_anyway=True))
+    held = {name for group in optimizer.param_groups for name in group["names"]}
+    assert held == {name for name, _ in model.named_parameters() if not name.startswith("head")}
+
+
+def test_a_part_that_is_not_there_cannot_be_left_out():
+    with pytest.raises(UsageError, match="unknown part of the model 'haed'; did you mean 'head'"):
+        build_optimizer(tiny_model(), tiny_settings(leave_out=("haed",), leave_out_anyway=True))
+    with pytest.raises(UsageError, match="leave_out names no part"):
+        tiny_settings(leave_out_anyway=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from trivet.errors import TrainingError, look_up
+from trivet.errors import TrainingError, look_up, unknown_name
 from trivet.train.settings import TrainSettings
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -32,7 +32,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict], TrainSettings], Optimizer]] = {"adam
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict]:
     """Split a model's parameters by role: the backbone or the rest, with or without weight decay.
 
-    Norm weights, biases and other vectors and scalars (BiFPN's fusion weights) are not decayed. Parameters that
+    Parameters of `settings.leave_out` are in no group. Norm weights, biases and other vectors and scalars (BiFPN's fusion weights) are not decayed. Parameters that
     are frozen now have their group too, so that they can be thawed later. Every group remembers its peak
     learning rate as `peak_lr` and the names of its parameters as `names`.
     """
@@ -44,6 +44,8 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict]:
     }
     groups: dict[tuple[bool, bool], dict] = {}
     for name, parameter in model.named_parameters():
+        if _belongs(name, settings.leave_out):
+            continue
         in_backbone = name.startswith("backbone.")
         decayed = id(parameter) not in undecayed
         lr = settings.backbone_lr if in_backbone else settings.lr
@@ -67,12 +69,21 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """Build the optimizer of a model and check that it holds every trainable parameter exactly once.
 
     Raises:
-        UsageError: If the optimizer's name is unknown.
+        UsageError: If the optimizer's name is unknown, or there is no part of a name in `leave_out`.
+        TrainingError: If parameters are left out and `leave_out_anyway` is not set.
     """
+    for part in settings.leave_out:
+        if not any(_belongs(name, (part,)) for name, _ in model.named_parameters()):
+            raise unknown_name("part of the model", part, [name for name, _ in model.named_children()])
     build = look_up("optimizer", settings.optimizer, OPTIMIZERS)
     optimizer = build(parameter_groups(model, settings), settings)
-    check_coverage(model, optimizer)
+    if not settings.leave_out_anyway:
+        check_coverage(model, optimizer)
     return optimizer
+
+
+def _belongs(name: str, parts: Sequence[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
 def check_coverage(model: nn.Module, optimizer: Optimizer) -> None:

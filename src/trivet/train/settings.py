@@ -36,6 +36,9 @@ class TrainSettings:
         patience: Stop after this many validations without a better score; `None` never stops early.
         plain_share: Last share of the budget trained without mosaic and mixup, 0-1.
         seed: Seeds weights, data order and augmentation.
+        leave_out: Parts (`head`, `neck.layers.0`) whose parameters the optimizer is not given: they keep their
+            first values. Refused unless `leave_out_anyway` is set too, as it is nearly always a mistake.
+        leave_out_anyway: Train without `leave_out`'s parameters, to see what that costs.
     """
 
     epochs: int | None = None
@@ -58,6 +61,8 @@ class TrainSettings:
     patience: int | None = None
     plain_share: float = 0.2
     seed: int = 0
+    leave_out: tuple[str, ...] = ()
+    leave_out_anyway: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
@@ -78,5 +83,9 @@ class TrainSettings:
                 )
             if name in shares and value > 1:
                 raise UsageError(f"{name} lies in 0-1, got {value}")
+        if self.leave_out_anyway and not self.leave_out:
+            raise UsageError(
+                "leave_out_anyway is set, but leave_out names no part", "name the part, or drop both"
+            )
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience counts validations from 1, got {self.patience}")
