@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from trivet.evaluate.matching import Matches
 from trivet.evaluate.precision import RECALL_LEVELS, score_order
 from trivet.evaluate.ranking import RankedBoxes
+from trivet.evaluate.resampling import interval95
 from trivet.evaluate.scores import Interval
 
 _CELLS_AT_ONCE = 1 << 21
@@ -43,7 +44,7 @@ def bootstrap_intervals(
     weights = draws.multinomial(images, np.full(images, 1 / images), size=resamples)
     ap = resampled_ap(found, objects, matches, weights, classes=classes)
     samples = {"map": _mean_of_known(ap), "map50": _mean_of_known(ap[:, :, :1])}
-    return {name: _interval(values) for name, values in samples.items()}
+    return {name: interval95(values) for name, values in samples.items()}
 
 
 def resampled_ap(
@@ -111,10 +112,3 @@ def _mean_of_known(ap: np.ndarray) -> np.ndarray:
     count = known.sum(axis=(1, 2))
     total = np.where(known, ap, 0.0).sum(axis=(1, 2))
     return total[count > 0] / count[count > 0]
-
-
-def _interval(values: np.ndarray) -> Interval:
-    if not len(values):
-        return Interval(float("nan"), float("nan"))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(float(low), float(high))

@@ -4,16 +4,14 @@ A figure that does not exist (the AP of a class without truth) is NaN here and `
 are shares in 0-1, as COCO defines them.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from trivet.errors import UsageError
+from trivet.evaluate.plain import from_plain, to_plain
 
 
 class Interval(NamedTuple):
@@ -170,8 +168,7 @@ class DetectionScores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers, `null` for NaN: the form of `score --json` and `scores.json`."""
-        plain: dict[str, Any] = _nan_to_none(msgspec.to_builtins(self, enc_hook=_array_to_list))
-        return {"task": "detection", **plain}
+        return to_plain("detection", self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "DetectionScores":
@@ -180,16 +177,7 @@ class DetectionScores:
         Raises:
             UsageError: If it is another task's, or a field is missing or of another kind.
         """
-        if data.get("task") != "detection":
-            raise UsageError(
-                f"these are not a detector's scores: 'task' is {data.get('task')!r}, wanted 'detection'"
-            )
-        try:
-            return msgspec.convert(_none_to_nan(dict(data)), cls, dec_hook=_list_to_array)
-        except (msgspec.ValidationError, ValueError) as fault:
-            raise UsageError(
-                f"scores cannot be read: {fault}", "write them again with `trivet score --json`"
-            ) from fault
+        return from_plain("detection", cls, data)
 
 
 @dataclass(frozen=True)
@@ -198,30 +186,3 @@ class QuickScores:
 
     map: float
     map50: float
-
-
-def _array_to_list(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise NotImplementedError(f"scores hold arrays and plain values only, got {type(value).__name__}")
-
-
-def _list_to_array(kind: Any, value: Any) -> np.ndarray:
-    dtype = next(dtype for dtype in (np.int64, np.float64) if np.dtype(dtype).name in kind.dtypes)
-    return np.asarray(value, dtype=dtype)
-
-
-def _nan_to_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _nan_to_none(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nan_to_none(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _none_to_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _none_to_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_none_to_nan(item) for item in value]
-    return math.nan if value is None else value
