@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from trivet.evaluate.scores import Interval
 
@@ -12,7 +12,7 @@ _CELLS_AT_ONCE = 1 << 21
 
 def image_weights(
     images: int, *, resamples: int, seed: int
-) -> Iterator[Int64[np.ndarray, "some_resamples images"]]:
+) -> Iterator[Float64[np.ndarray, "some_resamples images"]]:
     """Yield, block by block, how often each image occurs in each resample of as many images as there are.
 
     Nothing is yielded where an interval would mean nothing: with fewer than two images or resamples.
@@ -20,10 +20,11 @@ def image_weights(
     if images < 2 or resamples < 2:
         return
     draws = np.random.default_rng(seed)
-    shares = np.full(images, 1 / images)
     step = max(_CELLS_AT_ONCE // images, 1)
     for start in range(0, resamples, step):
-        yield draws.multinomial(images, shares, size=min(step, resamples - start))
+        count = min(step, resamples - start)
+        drawn = draws.integers(images, size=(count, images))
+        yield np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float64)
 
 
 def interval95(values: Float64[np.ndarray, " n"]) -> Interval:
