@@ -32,6 +32,7 @@ _HOMES = {
     "resume": "trivet.recipe.fit",
     "save_weights": "trivet.models.files",
     "score": "trivet.recipe.score",
+    "watch": "trivet.doctor.watch",
     "write_digits": "trivet.data.digits",
 }
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from trivet.cli.audit import audit
 from trivet.cli.demo import demo
+from trivet.cli.doctor import doctor
 from trivet.cli.fit import fit
 from trivet.cli.models import models
 from trivet.cli.predict import predict
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 for verb in (fit, score, predict, audit, models, demo):
     app.command()(verb)
+app.add_typer(doctor, name="doctor")
 
 
 @app.callback()

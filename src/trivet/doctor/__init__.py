@@ -1,1 +1,1 @@
-"""Why training fails: findings with proof, for any PyTorch script. Needs torch and the standard library only."""
+"""The doctor: why training fails, with proof. Needs torch and the standard library only."""

@@ -1,0 +1,67 @@
+"""`python -m trivet.doctor`: the doctor with torch and the standard library only."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from trivet.doctor.explain import explain
+from trivet.doctor.run import MisuseError, Options, replay, run_script
+
+MISUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0 fine, 1 an error was found or the script failed, 2 misuse."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        if given.verb == "explain":
+            print(explain(given.name))  # noqa: T201
+            return 0
+        options = Options(
+            json=given.json,
+            sarif=given.sarif,
+            trace=getattr(given, "trace", None),
+            stop_on=getattr(given, "stop_on", None),
+            steps=getattr(given, "steps", None),
+            quiet=given.quiet,
+        )
+        if given.verb == "replay":
+            return replay(given.trace_file, options)
+        rest = list(given.rest)
+        if given.module is not None:
+            return run_script(given.module, rest, options, module=True)
+        if not rest:
+            raise MisuseError("which script? `python -m trivet.doctor run [OPTIONS] SCRIPT [ARGS...]`")
+        return run_script(rest[0], rest[1:], options)
+    except MisuseError as fault:
+        print(f"error: {fault}", file=sys.stderr)  # noqa: T201
+        return MISUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trivet.doctor", description="Say why training fails.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run a script, unchanged, and say what is wrong with its training")
+    _add_outputs(run)
+    run.add_argument("--trace", metavar="PATH", help="write what was recorded")
+    run.add_argument("--stop-on", choices=["error", "warning"], help="end the script at the first such finding")
+    run.add_argument("--steps", type=int, metavar="N", help="end the script after N optimizer steps")
+    run.add_argument("-m", dest="module", metavar="MODULE", help="run a module in the place of a script")
+    run.add_argument("rest", nargs=argparse.REMAINDER, metavar="SCRIPT [ARGS...]")
+    again = verbs.add_parser("replay", help="diagnose a recorded trace")
+    _add_outputs(again)
+    again.add_argument("trace_file", metavar="TRACE")
+    about = verbs.add_parser("explain", help="say what a finding means")
+    about.add_argument("name")
+    return parser
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="PATH", help="write the findings as JSON; - is standard output")
+    parser.add_argument("--sarif", metavar="PATH", help="write the findings as SARIF")
+    parser.add_argument("--quiet", action="store_true", help="write no text")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

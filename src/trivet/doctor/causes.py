@@ -1,0 +1,57 @@
+"""Which findings are consequences of which: one fault leads, the rest is listed under it."""
+
+from dataclasses import replace
+
+from trivet.doctor.finding import Finding, by_importance
+
+CAUSES: dict[str, tuple[str, ...]] = {
+    "inplace-on-saved-tensor": ("script-failed",),
+    "loss-detached": ("script-failed", "parameter-without-gradient", "parameter-never-changes", "missing-zero-grad"),
+    "foreign-parameter-in-optimizer": (
+        "parameter-not-in-optimizer",
+        "parameter-without-gradient",
+        "missing-zero-grad",
+    ),
+    "unregistered-module": ("parameter-not-in-optimizer",),
+    "label-out-of-range": ("script-failed", "non-finite", "exploding-gradient"),
+    "all-targets-ignored": ("non-finite",),
+    "uninitialised-parameter": ("non-finite", "exploding-gradient", "vanishing-gradient"),
+    "input-not-normalised": ("exploding-gradient", "non-finite"),
+    "exploding-gradient": ("non-finite",),
+    "clip-before-unscale": ("vanishing-gradient",),
+    "missing-zero-grad": ("exploding-gradient", "non-finite"),
+    "batchnorm-few-samples": ("script-failed",),
+    "fake-freeze": ("frozen-part-changes",),
+    "probabilities-into-cross-entropy": ("vanishing-gradient",),
+}
+"""Name of a cause -> names of what follows from it, most direct first."""
+
+
+def lead(findings: list[Finding]) -> list[Finding]:
+    """Fold consequences into their causes (`evidence["consequences"]`), most important first.
+
+    A warning is not made the cause of an error, nor a note that of a warning.
+    """
+    rank = {"error": 0, "warning": 1, "note": 2}
+    under: dict[int, int] = {}
+    for i, cause in enumerate(findings):
+        for j, other in enumerate(findings):
+            follows = other.name in CAUSES.get(cause.name, ()) and rank[cause.severity] <= rank[other.severity]
+            if follows and j not in under and i != j and under.get(i) != j:
+                under[j] = i
+    leading = []
+    for i, finding in enumerate(findings):
+        if i in under:
+            continue
+        below = [findings[j] for j in under if _root(j, under) == i]
+        if below:
+            told = [{"name": item.name, "title": item.title} for item in below]
+            finding = replace(finding, evidence={**finding.evidence, "consequences": told})
+        leading.append(finding)
+    return by_importance(leading)
+
+
+def _root(index: int, under: dict[int, int]) -> int:
+    while index in under:
+        index = under[index]
+    return index

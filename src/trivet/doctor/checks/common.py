@@ -1,0 +1,67 @@
+"""What checks share: the reason a check could not be made, and names of groups of parameters."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from trivet.doctor.finding import Finding, Where
+from trivet.doctor.source import Place
+from trivet.doctor.trace import ParameterTrace, Trace
+
+Check = Callable[[Trace], Iterable[Finding]]
+
+
+class NotCheckedError(Exception):
+    """Raised by a check that lacks what it needs; its message is the reason."""
+
+
+def where(place: Place | None, name: str | None = None) -> Where:
+    """Return a finding's place."""
+    return Where(place.file if place else None, place.line if place else None, name)
+
+
+def need_steps(trace: Trace, steps: int) -> None:
+    """Refuse to judge a trace of fewer optimizer steps."""
+    if trace.steps < steps:
+        raise NotCheckedError(f"{trace.steps} optimizer steps were seen, {steps} are needed")
+
+
+def parts_of(parameters: Sequence[ParameterTrace], among: Sequence[ParameterTrace]) -> list[str]:
+    """Return the shortest module paths that hold just these parameters: `model.decoder`, not its forty weights."""
+    wanted = {p.name for p in parameters}
+    others = [p.name for p in among if p.name not in wanted]
+    found: list[str] = []
+    for name in sorted(wanted):
+        words = name.split(".")
+        for length in range(1, len(words) + 1):
+            part = ".".join(words[:length])
+            if length == len(words) or not any(other.startswith(f"{part}.") for other in others):
+                if part not in found:
+                    found.append(part)
+                break
+    return found
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return names as a phrase: `a`, `b` and 3 more."""
+    shown = [f"`{name}`" for name in names[:most]]
+    rest = len(names) - len(shown)
+    if rest:
+        return f"{', '.join(shown)} and {rest} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def count_text(count: int) -> str:
+    """Return a count of parameters for people: 117.6 M."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def falls(trace: Trace, by: float = 0.02) -> bool:
+    """Whether the loss ended lower than it began, by a share, comparing the medians of a fifth at either end."""
+    values = [value for _, value in trace.loss_curve]
+    if len(values) < 5:
+        return True
+    part = max(1, len(values) // 5)
+    first, last = sorted(values[:part])[part // 2], sorted(values[-part:])[part // 2]
+    return last < first - by * abs(first)

@@ -1,0 +1,213 @@
+"""Checks on gradients: that they exist, are finite, and reach the first layers."""
+
+import re
+from collections.abc import Iterator
+from statistics import median
+
+from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
+from trivet.doctor.exceptions import in_place_target
+from trivet.doctor.finding import Finding
+from trivet.doctor.source import Place, one_line_patch
+from trivet.doctor.trace import ExceptionTrace, ParameterTrace, Trace
+
+VANISHED_RATIO = 1e-4
+EXPLODED_RATIO = 100.0
+IN_PLACE = "modified by an inplace operation"
+LEAF_IN_PLACE = "leaf Variable that requires grad"
+DETACHED = "does not require grad and does not have a grad_fn"
+
+
+def inplace_on_saved_tensor(trace: Trace) -> Iterator[Finding]:
+    """The exception of a tensor that was changed after the backward pass had been promised it."""
+    fault = trace.exception
+    if fault is None or not (IN_PLACE in fault.message or LEAF_IN_PLACE in fault.message):
+        return
+    place, target = _culprit(fault)
+    rewrite = in_place_target(place.code) if place else None
+    shape = re.search(r"\[([^\]]*\[[^\]]*\])\]", fault.message)
+    yield Finding(
+        "inplace-on-saved-tensor",
+        "error",
+        f"`{target}` is changed in place, but its old values are needed for the gradient",
+        where(place, target),
+        {
+            "statement": place.code if place else None,
+            "tensor": shape.group(1) if shape else None,
+            "needed_by": str(fault.forward[0]) if fault.forward else None,
+            "needed_by_code": fault.forward[0].code if fault.forward else None,
+        },
+        f"`{place.code}` overwrites the tensor" if place else "an operation overwrites a saved tensor",
+        (f"write `{rewrite[1]}`: a new tensor, and the old one is kept. " if rewrite else "make a new tensor instead. ")
+        + "Do not silence it: `.detach()` or `.data` ends the error by ending the learning of that tensor, and "
+        "`clone()` in `__init__` does not help, since every forward changes it again",
+        patch=one_line_patch(place, rewrite[1]) if place and rewrite and _whole(place.code) else None,
+        verdict="proven",
+    )
+
+
+def _whole(code: str) -> bool:
+    return ";" not in code and code.count("(") == code.count(")")
+
+
+def _culprit(fault: ExceptionTrace) -> tuple[Place | None, str]:
+    """The statement that most likely did it: same variable as in the operation that needed it comes first."""
+    if LEAF_IN_PLACE in fault.message and fault.places:
+        place = fault.places[0]
+        found = in_place_target(place.code)
+        return place, found[0] if found else "a parameter"
+    operation = re.search(r"output \d+ of (\w+?)Backward", fault.message)
+    kind = operation.group(1).lower() if operation else ""
+    needed = " ".join(place.code for place in fault.forward)
+    best: tuple[int, Place, str] | None = None
+    for rank, place in enumerate(fault.in_place):
+        found = in_place_target(place.code)
+        if found is None:
+            continue
+        named = re.search(rf"(?<![\w.]){re.escape(found[0])}(?!\w)", needed) is not None
+        points = 40 * named + 10 * _does(place.code, kind) - rank
+        if best is None or points > best[0]:
+            best = points, place, found[0]
+    return (best[1], best[2]) if best else (fault.forward[0] if fault.forward else None, "a tensor")
+
+
+def _does(code: str, operation: str) -> bool:
+    signs = {"div": ("/=", "div_"), "mul": ("*=", "mul_"), "add": ("+=", "add_"), "sub": ("-=", "sub_")}
+    if operation in ("copyslices", "asstrided"):
+        return "] =" in code or "]=" in code
+    return any(sign in code for sign in signs.get(operation, (f"{operation}_(", "inplace=True")))
+
+
+def loss_detached(trace: Trace) -> Iterator[Finding]:
+    """A loss from which no parameter can be reached."""
+    fault, backward = trace.exception, trace.backward
+    if fault is not None and DETACHED in fault.message:
+        cut = next(iter(backward.cuts.values()), None)
+        yield _detached(cut or (fault.places[0] if fault.places else None), "the loss has no graph", 0, bool(cut))
+        return
+    stepping = [o for o in trace.optimizers if o.steps >= 2]
+    recorded = len(trace.recorded)
+    empty = sum(o.empty_steps for o in stepping)
+    if stepping and recorded >= 2 and empty == recorded and not backward.reached_parameters:
+        cut = next(iter(backward.cuts.values()), None)
+        what = "`backward()` is never called" if not backward.calls else "the loss reaches no parameter"
+        yield _detached(cut or backward.place or stepping[0].step_place, what, empty, bool(cut))
+
+
+def _detached(place: Place | None, what: str, steps: int, cut: bool) -> Finding:
+    return Finding(
+        "loss-detached",
+        "error",
+        f"{what}: nothing is learned" + (f" in {steps} steps" if steps else ""),
+        where(place, "loss"),
+        {"empty_steps": steps, "cut": str(place) if cut else None},
+        f"the graph is cut at {place} (`{place.code}`)"
+        if cut and place
+        else "between the model and the loss something takes the values out of the graph (`detach`, `item`, `numpy`, "
+        "`argmax`, `torch.tensor(...)`, `no_grad`)",
+        "compute the loss from the model's output with tensor operations only; `requires_grad_()` on the loss hides "
+        "the error and does not mend it",
+        verdict="proven",
+    )
+
+
+def _layers(trace: Trace) -> list[ParameterTrace]:
+    return [p for p in trace.parameters if p.optimizers and len(p.shape) > 1 and len(p.gradient_norms) >= 5]
+
+
+def _rms(p: ParameterTrace) -> float:
+    return median(p.gradient_norms[-20:]) / max(1, p.count) ** 0.5
+
+
+def vanishing_gradient(trace: Trace) -> Iterator[Finding]:
+    """Gradients that have all but gone by the time they reach the first layers."""
+    need_steps(trace, 10)
+    for model in trace.models:
+        layers = [p for p in _layers(trace) if p.model == model.name]
+        if len(layers) < 4:
+            continue
+        first, last = layers[0], max(layers[-2:], key=_rms)
+        low, high = max(_rms(p) for p in layers[: max(1, len(layers) // 4)]), _rms(last)
+        if high > 0 and low / high < VANISHED_RATIO and first.with_nonzero:
+            stuck = not falls(trace)
+            yield Finding(
+                "vanishing-gradient",
+                "error" if stuck else "warning",
+                f"the gradient of the first layers of `{model.name}` is {low / high:.1e} of that of the last",
+                where(first.place, first.name),
+                {"first": low, "last": high, "ratio": low / high, "layers": len(layers), "loss_falls": not stuck},
+                "each layer shrinks the gradient: saturated activations, a poor initialisation, or depth without "
+                "normalisation or skip connections",
+                "initialise for the activation (`nn.init.kaiming_normal_`), add batch norm or skip connections, or "
+                "replace sigmoid and tanh",
+                verdict="proven",
+            )
+
+
+def exploding_gradient(trace: Trace) -> Iterator[Finding]:
+    """Gradients that grow by orders of magnitude while the loss rises."""
+    need_steps(trace, 5)
+    norms = [s.gradient_norm for s in trace.recorded if s.gradient_norm is not None]
+    values = [value for _, value in trace.loss_curve]
+    if len(norms) < 5 or not values:
+        return
+    start = sorted(norms[:3])[1]
+    peak = max((n for n in norms if n - n == 0), default=0.0)
+    broken = trace.backward.not_finite > 0 or any(n - n != 0 for n in norms)
+    rises = broken or max(values[len(values) // 2 :]) > 5 * max(abs(values[0]), 1e-12)
+    if start > 0 and peak / start > EXPLODED_RATIO and rises:
+        optimizer = trace.optimizers[trace.recorded[0].optimizer]
+        yield Finding(
+            "exploding-gradient",
+            "error",
+            f"the gradient's norm grew from {start:.3g} to {peak:.3g} while the loss rose",
+            where(optimizer.place, optimizer.name or optimizer.kind),
+            {"first": start, "largest": peak, "rate": optimizer.rate_max, "not_finite": broken},
+            "each update overshoots: the learning rate is too high for this model, or the model amplifies",
+            "lower the learning rate (warm it up), clip with `clip_grad_norm_`, normalise inputs and layers",
+            verdict="proven",
+        )
+
+
+def non_finite(trace: Trace) -> Iterator[Finding]:
+    """A loss or weights that are NaN or infinite."""
+    backward = trace.backward
+    weights = next((s.step for s in trace.recorded if s.weight_norm is not None and s.weight_norm != s.weight_norm), None)
+    if not trace.steps and not backward.calls:
+        raise NotCheckedError("no backward pass was seen")
+    if backward.not_finite < 2 and weights is None:
+        return
+    step = backward.first_not_finite if backward.first_not_finite is not None else weights
+    loss = next((item for item in trace.losses if item.trained), None)
+    forward = backward.weights_finite_then and backward.first_not_finite is not None
+    yield Finding(
+        "non-finite",
+        "error",
+        f"the loss is NaN or infinite from step {step} on ({backward.not_finite} backward passes)",
+        where(loss.place if loss and forward else backward.place, "loss" if forward else "weights"),
+        {"first_step": step, "backward_passes": backward.not_finite, "weights_finite_then": forward},
+        "the weights were still finite: the forward or the loss makes it (a logarithm or root of 0, a division by 0)"
+        if forward
+        else "the weights had already become NaN or infinite through the step before",
+        "add a small constant inside the logarithm, root or quotient, and check the data for NaN"
+        if forward
+        else "lower the learning rate, clip the gradient, and look for roots and norms whose derivative at 0 is infinite",
+        verdict="proven",
+    )
+
+
+def script_failed(trace: Trace) -> Iterator[Finding]:
+    """Whatever else ended the script."""
+    fault = trace.exception
+    if fault is None:
+        return
+    place = fault.places[0] if fault.places else None
+    yield Finding(
+        "script-failed",
+        "error",
+        f"the script ended with {fault.kind}: {fault.message.splitlines()[0] if fault.message else ''}",
+        where(place),
+        {"kind": fault.kind, "path": [str(item) for item in fault.places[:6]]},
+        f"raised at `{place.code}`" if place else "",
+        "see the traceback",
+        verdict="proven",
+    )

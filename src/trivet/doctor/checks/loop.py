@@ -1,0 +1,169 @@
+"""Checks on the training loop: what is called in which order."""
+
+from collections.abc import Iterator
+
+from trivet.doctor.checks.common import NotCheckedError, need_steps, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.source import one_line_patch
+from trivet.doctor.trace import Trace
+
+
+def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
+    """Gradients that are never cleared between steps."""
+    need_steps(trace, 4)
+    for optimizer in trace.optimizers:
+        if optimizer.judged >= 3 and optimizer.stale >= 0.9 * optimizer.judged:
+            place = trace.backward.place or optimizer.step_place
+            clear = f"{optimizer.name or 'optimizer'}.zero_grad()"
+            yield Finding(
+                "missing-zero-grad",
+                "error",
+                f"gradients are never cleared: {optimizer.stale} of {optimizer.judged} steps used those of all "
+                "steps before",
+                where(place, optimizer.name or optimizer.kind),
+                {"stale_steps": optimizer.stale, "judged_steps": optimizer.judged},
+                "`backward()` adds to the gradients that are there",
+                f"call `{clear}` before `backward()` in every step",
+                patch=one_line_patch(place, clear, place.code) if place and place.code.endswith(")") else None,
+                verdict="proven",
+            )
+
+
+def accumulation_cancelled(trace: Trace) -> Iterator[Finding]:
+    """Gradients of several backward passes of which all but the last are cleared."""
+    need_steps(trace, 3)
+    for optimizer in trace.optimizers:
+        if optimizer.windows >= 3 and optimizer.cancelled >= 0.9 * optimizer.windows:
+            yield Finding(
+                "accumulation-cancelled",
+                "error",
+                f"gradients are cleared between the backward passes of one step, in {optimizer.cancelled} of "
+                f"{optimizer.windows} steps: only the last counts",
+                where(optimizer.clear_place or optimizer.step_place, optimizer.name or optimizer.kind),
+                {"windows": optimizer.windows, "cancelled": optimizer.cancelled},
+                "`zero_grad()` is called for every batch, but `step()` only after several",
+                "clear the gradients only after `step()`",
+                verdict="proven",
+            )
+
+
+def trains_in_eval_mode(trace: Trace) -> Iterator[Finding]:
+    """Training steps whose forward ran in eval mode."""
+    for model in trace.models:
+        if not (model.trained and model.mode_dependent):
+            continue
+        lost = model.eval_after_train >= 2 and model.eval_after_train >= 0.2 * model.steps_in_train
+        never = model.steps_in_train == 0 and model.steps_in_eval >= 3 and not _frozen_norms_only(trace, model.name)
+        if lost or never:
+            yield Finding(
+                "trains-in-eval-mode",
+                "error" if lost else "warning",
+                f"`{model.name}` trained in eval mode in {model.steps_in_eval} of "
+                f"{model.steps_in_eval + model.steps_in_train} steps",
+                where(model.eval_place or model.place, model.name),
+                {"steps_in_eval": model.steps_in_eval, "steps_in_train": model.steps_in_train},
+                "it was put to eval (for validation, say) and not back to train: dropout is off and batch norm "
+                "no longer learns its statistics",
+                f"call `{model.name}.train()` at the beginning of every epoch",
+                verdict="proven" if lost else "suspected",
+            )
+
+
+def _frozen_norms_only(trace: Trace, model: str) -> bool:
+    """Whether the weights were loaded before: fine-tuning with fixed statistics is a known practice."""
+    return bool(trace.loads) and any(norm.name.startswith(f"{model}.") for norm in trace.batch_norms)
+
+
+def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
+    """Evaluation whose forwards ran in train mode."""
+    for model in trace.models:
+        if not (model.trained and model.mode_dependent and model.evaluations_in_train):
+            continue
+        never = not model.ever_eval
+        place = model.evaluation_place
+        yield Finding(
+            "validates-in-train-mode",
+            "error" if never else "note",
+            f"`{model.name}` was evaluated in train mode in {model.evaluations_in_train} of "
+            f"{model.evaluations_in_train + model.evaluations_in_eval} evaluations",
+            where(place, model.name),
+            {"in_train": model.evaluations_in_train, "in_eval": model.evaluations_in_eval},
+            "dropout still acts, and batch norm normalises by (and learns from) the validation data",
+            f"call `{model.name}.eval()` before evaluating, and `{model.name}.train()` after",
+            verdict="proven",
+        )
+
+
+def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
+    """A learning rate that is used up long before training ends."""
+    if not trace.schedulers:
+        raise NotCheckedError("no learning-rate scheduler was seen")
+    need_steps(trace, 20)
+    for scheduler in trace.schedulers:
+        if scheduler.optimizer is None or scheduler.inside_another or scheduler.kind == "ReduceLROnPlateau":
+            continue
+        optimizer = trace.optimizers[scheduler.optimizer]
+        starved = optimizer.steps_starved / max(1, optimizer.steps)
+        swings = scheduler.kind == "CosineAnnealingLR" and scheduler.period and scheduler.steps > 2.5 * scheduler.period
+        if starved > 0.3 or swings:
+            yield Finding(
+                "scheduler-collapses-lr",
+                "error" if starved > 0.3 else "warning",
+                f"the learning rate swings: {scheduler.kind} was stepped {scheduler.steps} times, its period is "
+                f"{scheduler.period}"
+                if swings and starved <= 0.3
+                else f"{starved:.0%} of all steps ran at less than a thousandth of the highest learning rate "
+                f"({optimizer.rate_max:.3g} to {optimizer.rate_last:.3g})",
+                where(scheduler.step_place or scheduler.place, scheduler.kind),
+                {"rate_max": optimizer.rate_max, "rate_last": optimizer.rate_last, "steps": optimizer.steps}
+                | {"scheduler_steps": scheduler.steps, "epochs": trace.epochs, "share_starved": starved},
+                "the scheduler is stepped for every batch, though its numbers count epochs"
+                if scheduler.steps >= optimizer.steps - 1
+                else "the schedule falls faster than training lasts",
+                "step it once an epoch, or give its numbers in steps",
+                verdict="proven",
+            )
+
+
+def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
+    """A scheduler that was made, but is not stepped."""
+    if not trace.schedulers:
+        raise NotCheckedError("no learning-rate scheduler was seen")
+    if trace.ended != "whole":
+        raise NotCheckedError("the script did not run to its end")
+    for scheduler in trace.schedulers:
+        used = scheduler.optimizer is not None and trace.optimizers[scheduler.optimizer].steps
+        if scheduler.steps or scheduler.inside_another or not used or not (trace.epochs >= 2 or trace.steps >= 30):
+            continue
+        yield Finding(
+            "scheduler-never-steps",
+            "warning",
+            f"the {scheduler.kind} was never stepped in {trace.steps} optimizer steps: the learning rate is constant",
+            where(scheduler.place, scheduler.kind),
+            {"optimizer_steps": trace.steps, "epochs": trace.epochs},
+            "`scheduler.step()` is not called",
+            "call `scheduler.step()` once an epoch (or once a step, as its numbers count)",
+            verdict="proven",
+        )
+
+
+def clip_before_unscale(trace: Trace) -> Iterator[Finding]:
+    """Gradients clipped while a scaler still multiplies them."""
+    scaler = trace.scaler
+    if not scaler.clips:
+        raise NotCheckedError("no gradient scaler with clipping was seen")
+    if scaler.clips_scaled >= 2 and scaler.clips_scaled >= 0.5 * scaler.clips:
+        yield Finding(
+            "clip-before-unscale",
+            "error",
+            f"gradients are clipped while they are scaled by {scaler.scale:g}, in {scaler.clips_scaled} of "
+            f"{scaler.clips} calls",
+            where(scaler.place),
+            {"scale": scaler.scale, "clips": scaler.clips, "clips_scaled": scaler.clips_scaled},
+            "the bound is compared with gradients that the scaler has multiplied",
+            "call `scaler.unscale_(optimizer)` before clipping",
+            patch=one_line_patch(scaler.place, "scaler.unscale_(optimizer)", scaler.place.code)
+            if scaler.place
+            else None,
+            verdict="proven",
+        )

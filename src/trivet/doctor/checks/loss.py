@@ -1,0 +1,115 @@
+"""Checks on losses and their targets."""
+
+from collections.abc import Iterator
+
+from trivet.doctor.checks.common import NotCheckedError, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.probe.losses import BINARY_LOSSES, CLASS_LOSSES
+from trivet.doctor.trace import LossTrace, Trace
+
+
+def _trained(trace: Trace) -> list[LossTrace]:
+    losses = [loss for loss in trace.losses if loss.trained and loss.examined]
+    if not losses:
+        raise NotCheckedError("no loss function of torch.nn.functional was called in training")
+    return losses
+
+
+def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
+    """Cross-entropy that is given probabilities in the place of logits."""
+    for loss in _trained(trace):
+        if loss.function == "cross_entropy" and loss.examined >= 2 and loss.probabilities == loss.examined:
+            yield Finding(
+                "probabilities-into-cross-entropy",
+                "error",
+                f"cross_entropy was given probabilities in all {loss.examined} calls: every row sums to 1",
+                where(loss.produced_at or loss.place, "cross_entropy"),
+                _range(loss),
+                "softmax is applied twice, once by the model and once by the loss: gradients shrink and the loss "
+                "cannot come near 0",
+                "give the loss the logits: leave the softmax out of the model while training",
+                verdict="proven",
+            )
+
+
+def sigmoid_before_bce_with_logits(trace: Trace) -> Iterator[Finding]:
+    """Binary cross-entropy on logits that is given probabilities."""
+    for loss in _trained(trace):
+        squashed = loss.examined >= 3 and loss.squashed == loss.examined and loss.input_max > loss.input_min
+        made = any(word in loss.produced_by for word in ("Sigmoid", "Softmax"))
+        if loss.function == "binary_cross_entropy_with_logits" and squashed:
+            yield Finding(
+                "sigmoid-before-bce-with-logits",
+                "error" if made else "warning",
+                f"binary_cross_entropy_with_logits was given values within 0-1 in all {loss.examined} calls",
+                where(loss.produced_at or loss.place, "binary_cross_entropy_with_logits"),
+                _range(loss) | {"produced_by": loss.produced_by},
+                "a sigmoid is applied twice: no output can say less than one half",
+                "give the loss the logits, or use `binary_cross_entropy`",
+                verdict="proven" if made else "suspected",
+            )
+
+
+def loss_broadcast(trace: Trace) -> Iterator[Finding]:
+    """A loss over all pairs of outputs and targets, made by broadcasting."""
+    for loss in _trained(trace):
+        if loss.spread and loss.spread >= 0.5 * loss.examined:
+            yield Finding(
+                "loss-broadcast",
+                "error",
+                f"{loss.function} compares {_shape(loss.input_shape)} with {_shape(loss.target_shape)}: "
+                "each output with every target",
+                where(loss.place, loss.function),
+                {"input_shape": loss.input_shape, "target_shape": loss.target_shape, "calls": loss.spread},
+                "the shapes differ and broadcasting makes a larger tensor of both; the best answer is then the mean",
+                "give both the same shape: `output.squeeze(1)` or `target.unsqueeze(1)`",
+                verdict="proven",
+            )
+
+
+def all_targets_ignored(trace: Trace) -> Iterator[Finding]:
+    """Batches none of whose targets count."""
+    for loss in _trained(trace):
+        if loss.function in CLASS_LOSSES and loss.all_ignored:
+            every = loss.all_ignored == loss.examined
+            yield Finding(
+                "all-targets-ignored",
+                "error" if every or trace.backward.not_finite else "warning",
+                f"all targets were ignored (= {loss.ignore_index}) in {loss.all_ignored} of {loss.examined} batches",
+                where(loss.place, loss.function),
+                {"batches": loss.all_ignored, "examined": loss.examined, "ignore_index": loss.ignore_index},
+                "a mean over no targets is NaN",
+                "check what turns targets into the ignored value; skip batches without targets",
+                verdict="proven",
+            )
+
+
+def label_out_of_range(trace: Trace) -> Iterator[Finding]:
+    """Targets outside what the loss accepts."""
+    for loss in trace.losses:
+        if not loss.outside:
+            continue
+        binary = loss.function in BINARY_LOSSES
+        wanted = "0-1" if binary else f"0-{(loss.classes or 1) - 1}"
+        yield Finding(
+            "label-out-of-range",
+            "error",
+            f"targets of {loss.function} reach from {loss.target_min:g} to {loss.target_max:g}; {wanted} is wanted",
+            where(loss.place, loss.function),
+            {"target_min": loss.target_min, "target_max": loss.target_max, "classes": loss.classes}
+            | {"batches": loss.outside},
+            "masks are read as 0-255" if binary and loss.target_max > 1 else "the labels do not count from 0",
+            "divide masks by 255" if binary else "map the labels to 0..classes-1, or pass `ignore_index`",
+            patch=None,
+            verdict="proven",
+        )
+
+
+def _range(loss: LossTrace) -> dict[str, object]:
+    return {"calls": loss.examined, "input_min": loss.input_min, "input_max": loss.input_max, "classes": loss.classes}
+
+
+def _shape(shape: list[int]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+

@@ -1,0 +1,92 @@
+"""Checks on batch norm and on the input."""
+
+from collections.abc import Iterator
+from statistics import median
+
+from trivet.doctor.checks.common import NotCheckedError, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.source import one_line_patch
+from trivet.doctor.trace import BatchNormTrace, Trace
+
+FEW_SAMPLES = 8
+
+
+def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
+    """Momentum with the meaning that other frameworks give it."""
+    norms = _norms(trace)
+    wrong = [n for n in norms if n.momentum is not None and (n.momentum > 0.5 or n.momentum == 0) and n.tracks]
+    for momentum in dict.fromkeys(n.momentum for n in wrong):
+        group = [n for n in wrong if n.momentum == momentum]
+        used = [n for n in group if n.calls_in_train]
+        first = (used or group)[0]
+        jitter = median([value for n in group for value in n.jitter[1:]] or [0.0])
+        value = float(momentum or 0.0)
+        severity = "note" if not used else "error" if value >= 0.9 and jitter > 0.05 else "warning"
+        yield Finding(
+            "batchnorm-momentum",
+            severity,
+            f"{len(group)} batch norms have momentum {value:g}: "
+            + ("their statistics never move" if not value else f"{value:.4g} of them is the last batch alone")
+            + ("" if used else " (dormant: they run in eval mode)"),
+            where(first.place, first.name),
+            {"momentum": value, "eps": first.eps, "layers": len(group), "jitter": jitter},
+            "in PyTorch momentum is the weight of the new batch; other frameworks mean the weight of the old value",
+            f"use momentum={round(1 - value, 6):g}" if value else "use the default 0.1",
+            patch=_patched(first, value),
+            verdict="proven" if used else "suspected",
+        )
+
+
+def _patched(norm: BatchNormTrace, value: float) -> str | None:
+    text = f"momentum={value:g}"
+    if norm.place is None or text not in norm.place.code or not value:
+        return None
+    return one_line_patch(norm.place, norm.place.code.replace(text, f"momentum={round(1 - value, 6):g}"))
+
+
+def batchnorm_few_samples(trace: Trace) -> Iterator[Finding]:
+    """Batch norm over so few values that its statistics are noise."""
+    few = [n for n in _norms(trace) if n.samples and median(n.samples) < FEW_SAMPLES]
+    if few:
+        worst = min(few, key=lambda n: median(n.samples))
+        count = int(median(worst.samples))
+        yield Finding(
+            "batchnorm-few-samples",
+            "error" if count <= 1 else "warning",
+            f"`{worst.name}` normalises over {count} values a channel ({len(few)} such layers)",
+            where(worst.place, worst.name),
+            {"samples": count, "layers": len(few), "batch": int(median(worst.batch_sizes or [0]))},
+            "mean and variance of so few values are mostly chance, and differ from the running ones used in eval",
+            "use a larger batch, GroupNorm, or batch norm with fixed statistics; accumulating gradients does not help",
+            verdict="proven",
+        )
+
+
+def input_not_normalised(trace: Trace) -> Iterator[Finding]:
+    """Inputs far from zero mean and unit scale."""
+    if not trace.inputs:
+        raise NotCheckedError("no input of a model was seen")
+    for given in trace.inputs:
+        if given.kind == "norm" or not _large(given.mean, given.std, given.low, given.high):
+            continue
+        yield Finding(
+            "input-not-normalised",
+            "note" if given.normalised_next else "warning",
+            f"the input of `{given.model}` reaches from {given.low:.3g} to {given.high:.3g} "
+            f"(mean {given.mean:.3g}, standard deviation {given.std:.3g})",
+            where(given.place, given.model),
+            {"mean": given.mean, "std": given.std, "low": given.low, "high": given.high, "layer": given.layer},
+            "pixels of 0-255 are fed as they are" if 100 < given.high <= 255 and given.low >= 0 else "it is not scaled",
+            "subtract the mean and divide by the standard deviation of the training images",
+            verdict="proven",
+        )
+
+
+def _large(mean: float, std: float, low: float, high: float) -> bool:
+    return max(abs(low), abs(high)) > 20 and (std > 10 or abs(mean) > 10)
+
+
+def _norms(trace: Trace) -> list[BatchNormTrace]:
+    if not trace.batch_norms:
+        raise NotCheckedError("no batch norm was seen")
+    return trace.batch_norms

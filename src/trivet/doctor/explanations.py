@@ -1,0 +1,139 @@
+"""Why each finding hurts, with an example of the fault and of what to write instead."""
+
+_CE = "loss = F.cross_entropy(model(x), y)"
+
+EXPLANATIONS: dict[str, tuple[str, str, str]] = {
+    "inplace-on-saved-tensor": (
+        "the backward pass needs values that are gone; detaching ends the error and the learning with it",
+        "self.w /= self.w.sum()",
+        "w = self.w / self.w.sum()",
+    ),
+    "loss-detached": ("no weight is ever updated", "loss = F.mse_loss(y.detach(), t)", "loss = F.mse_loss(y, t)"),
+    "foreign-parameter-in-optimizer": (
+        "the optimizer works on a model that nobody runs",
+        "opt = SGD(model.parameters()); model.fc = nn.Linear(512, 2)",
+        "model.fc = nn.Linear(512, 2); opt = SGD(model.parameters())",
+    ),
+    "unregistered-module": (
+        "its weights are not trained, saved or moved to the device",
+        "self.blocks = [Block() for _ in range(3)]",
+        "self.blocks = nn.ModuleList(Block() for _ in range(3))",
+    ),
+    "parameter-not-in-optimizer": (
+        "these weights keep their random values",
+        "opt = Adam(model.encoder.parameters())",
+        "opt = Adam(model.parameters())",
+    ),
+    "parameter-without-gradient": (
+        "these weights keep their random values",
+        "y = x * self.scale.detach()",
+        "y = x * self.scale",
+    ),
+    "parameter-never-changes": ("these weights keep their first values", "Adam(p.half(), lr=1e-9)", "Adam(p, lr=1e-4)"),
+    "uninitialised-parameter": (
+        "the first outputs are arbitrary, often huge, and differ from run to run",
+        "nn.Parameter(torch.Tensor(2, 4))",
+        "nn.Parameter(torch.ones(2, 4))",
+    ),
+    "repeated-module": (
+        "the model has fewer weights than it seems, all blocks being one",
+        "nn.Sequential(*[Block()] * 4)",
+        "nn.Sequential(*(Block() for _ in range(4)))",
+    ),
+    "fake-freeze": (
+        "what was to stay fixed is trained",
+        "backbone.requires_grad = False",
+        "backbone.requires_grad_(False)",
+    ),
+    "frozen-part-changes": (
+        "a frozen part drifts away from the weights that were trained for its statistics",
+        "backbone.requires_grad_(False); model.train()",
+        "backbone.requires_grad_(False); model.train(); backbone.eval()",
+    ),
+    "regularisation-moves-frozen-weights": (
+        "weights shrink without any loss asking for it",
+        "opt.zero_grad(set_to_none=False) with weight_decay and frozen parameters",
+        "opt.zero_grad()",
+    ),
+    "pretrained-weights-not-loaded": (
+        "training starts from random weights although it looks like fine-tuning",
+        "model.load_state_dict(checkpoint, strict=False)",
+        "model.load_state_dict({k.removeprefix('module.'): v for k, v in checkpoint.items()})",
+    ),
+    "missing-zero-grad": (
+        "every step follows the sum of all gradients since the start",
+        "loss.backward(); opt.step()",
+        "opt.zero_grad(); loss.backward(); opt.step()",
+    ),
+    "accumulation-cancelled": (
+        "the effective batch is one micro-batch, at the cost of many",
+        "opt.zero_grad() in every micro-step",
+        "opt.zero_grad() after opt.step() only",
+    ),
+    "trains-in-eval-mode": (
+        "dropout is off, and batch norm uses statistics that no longer follow the weights",
+        "model.eval() in validate(), and no model.train() after",
+        "model.train() at the beginning of each epoch",
+    ),
+    "validates-in-train-mode": (
+        "validation scores are noisy and too low, and validation data leaks into batch norm",
+        "with torch.no_grad(): model(x)",
+        "model.eval()\nwith torch.no_grad(): model(x)",
+    ),
+    "clip-before-unscale": (
+        "the bound is compared with gradients 65536 times too large: clipping is far too strong, or of no effect",
+        "scaler.scale(loss).backward(); clip_grad_norm_(p, 1.0)",
+        "scaler.scale(loss).backward(); scaler.unscale_(opt); clip_grad_norm_(p, 1.0)",
+    ),
+    "scheduler-collapses-lr": (
+        "training ends early in effect: the updates become too small to matter",
+        "for batch in loader: ...; scheduler.step()",
+        "for batch in loader: ...\nscheduler.step()",
+    ),
+    "scheduler-never-steps": (
+        "the learning rate stays at its first value",
+        "scheduler = StepLR(opt, 10)",
+        "scheduler.step() once an epoch",
+    ),
+    "label-out-of-range": ("a crash, or a loss without a minimum", "mask in 0-255 for BCE", "mask / 255"),
+    "all-targets-ignored": ("the loss is NaN and spoils all weights", _CE, "if (y != 255).any(): " + _CE),
+    "probabilities-into-cross-entropy": (
+        "the loss has a floor far above 0 and its gradients are small",
+        "F.cross_entropy(logits.softmax(1), y)",
+        "F.cross_entropy(logits, y)",
+    ),
+    "sigmoid-before-bce-with-logits": (
+        "every probability lies between 0.5 and 0.73",
+        "F.binary_cross_entropy_with_logits(logits.sigmoid(), y)",
+        "F.binary_cross_entropy_with_logits(logits, y)",
+    ),
+    "loss-broadcast": (
+        "the model learns to answer the mean",
+        "F.mse_loss(output, target)  # (32, 1) and (32,)",
+        "F.mse_loss(output.squeeze(1), target)",
+    ),
+    "batchnorm-momentum": (
+        "the running statistics are those of the last batch: scores in eval mode jump",
+        "nn.BatchNorm2d(64, momentum=0.99)",
+        "nn.BatchNorm2d(64, momentum=0.01)",
+    ),
+    "batchnorm-few-samples": (
+        "mean and variance are noise, and eval mode differs from train mode",
+        "nn.BatchNorm2d behind global pooling, batch of 2",
+        "nn.GroupNorm",
+    ),
+    "input-not-normalised": (
+        "the first layer saturates or needs another learning rate than the rest",
+        "model(images.float())",
+        "model((images.float() / 255 - mean) / std)",
+    ),
+    "exploding-gradient": ("the weights are thrown far away, up to NaN", "SGD(p, lr=10)", "SGD(p, lr=0.01)"),
+    "non-finite": ("nothing can be learned from NaN", "torch.log(p)", "torch.log(p.clamp_min(1e-7))"),
+    "vanishing-gradient": (
+        "the first layers keep their random weights",
+        "twelve layers with sigmoid",
+        "ReLU with Kaiming initialisation, batch norm, skip connections",
+    ),
+    "script-failed": ("the script did not finish", "", ""),
+}
+"""Name of the finding -> why it hurts, the fault, what to write instead."""

@@ -1,0 +1,73 @@
+"""The autograd graph, walked from a loss: which leaves it reaches, and which of the user's lines made its nodes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from trivet.doctor.source import Place, places_of_stack
+
+
+@dataclass
+class Graph:
+    """What a walk has met.
+
+    Args:
+        leaves: Tensors that gather a gradient, by id; held so that the ids stay theirs.
+        operations: Name of the operation and the user's line, of nodes that were traced, loss first.
+        size: Count of nodes.
+        whole: Whether the walk came to its end.
+    """
+
+    leaves: dict[int, torch.Tensor] = field(default_factory=dict)
+    operations: list[tuple[str, Place]] = field(default_factory=list)
+    size: int = 0
+    whole: bool = True
+
+
+def walk_graph(tensors: Iterable[torch.Tensor], *, most: int = 100_000) -> Graph:
+    """Walk the graph behind some tensors, breadth first.
+
+    Args:
+        tensors: Where to begin; those without a graph add nothing.
+        most: Count of nodes after which the walk gives up.
+    """
+    graph = Graph()
+    level: list[Any] = []
+    for tensor in tensors:
+        if tensor.grad_fn is not None:
+            level.append(tensor.grad_fn)
+        elif tensor.requires_grad:
+            graph.leaves[id(tensor)] = tensor
+    seen: set[Any] = set(level)
+    while level:
+        following: list[Any] = []
+        for node in level:
+            _note(node, graph)
+            for child, _ in node.next_functions:
+                if child is not None and child not in seen:
+                    seen.add(child)
+                    following.append(child)
+        if graph.size > most:
+            graph.whole = False
+            break
+        level = following
+    return graph
+
+
+def place_of_node(node: Any) -> Place | None:
+    """Return the user's line that made a node, known where it was made in anomaly mode."""
+    stack = node.metadata.get("traceback_")
+    places = places_of_stack(stack) if stack else []
+    return places[0] if places else None
+
+
+def _note(node: Any, graph: Graph) -> None:
+    graph.size += 1
+    variable = getattr(node, "variable", None)
+    if variable is not None:
+        graph.leaves[id(variable)] = variable
+    place = place_of_node(node)
+    if place is not None:
+        graph.operations.append((node.name(), place))

@@ -1,0 +1,239 @@
+"""The probe: wraps torch, reversibly, and records a `Trace` of whatever trains in this process."""
+
+import warnings
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from trivet.doctor.exceptions import describe_exception
+from trivet.doctor.graph import Graph
+from trivet.doctor.probe.cuts import CutWatch
+from trivet.doctor.probe.ledger import Ledger, poisoned_values
+from trivet.doctor.probe.losses import LossWatch
+from trivet.doctor.probe.modules import ModuleWatch
+from trivet.doctor.probe.names import variables_that_hold
+from trivet.doctor.probe.schedulers import SchedulerWatch
+from trivet.doctor.probe.session import Patches, Session
+from trivet.doctor.probe.survey import Survey
+from trivet.doctor.probe.training import OptimizerRecord, TrainingWatch
+from trivet.doctor.trace import Cost, StepTrace, Trace
+
+TRACED_BACKWARDS = 3
+_watching: "Probe | None" = None
+
+
+class Probe:
+    """Records the training of this process between `install` and `remove`.
+
+    Args:
+        poison: Fill fresh memory with NaN until the first forward, which proves uninitialised parameters. Only
+            where the models are built after `install`.
+        trace_first_step: Keep the user's line of every operation of the first step (one slow step).
+    """
+
+    def __init__(self, *, poison: bool = False, trace_first_step: bool = True) -> None:
+        self.session = Session()
+        self.modules = ModuleWatch(self.session)
+        self.training = TrainingWatch(self.session)
+        self.losses = LossWatch(self.session)
+        self.schedulers = SchedulerWatch(self.session)
+        self.cuts = CutWatch(self.session)
+        self.ledger = Ledger()
+        self.survey = Survey(self.modules, self.ledger)
+        self.recorded: list[StepTrace] = []
+        self.exception: BaseException | None = None
+        self.script = ""
+        self.ended = "whole"
+        self.poisoned = False
+        self._poison = poison
+        self._trace_first = trace_first_step
+        self._patches = Patches()
+        self._surveyed = -1
+
+    def install(self) -> None:
+        """Begin to record.
+
+        Raises:
+            RuntimeError: If another probe records in this process.
+        """
+        global _watching
+        if _watching is not None:
+            raise RuntimeError("the doctor already watches this process")
+        _watching = self
+        for watch in (self.modules, self.training, self.losses, self.schedulers, self.cuts):
+            watch.install(self._patches)
+        self.training.before_step.append(self._before_step)
+        self.training.after_step.append(self._after_step)
+        self.training.on_graph.append(self._note_graph)
+        if self._poison:
+            self._start_poisoning()
+        if self._trace_first:
+            self._start_tracing()
+
+    def remove(self) -> None:
+        """Stop recording and put everything back."""
+        global _watching
+        if _watching is self:
+            _watching = None
+        self.session.active = False
+        self._patches.undo()
+
+    def __enter__(self) -> "Probe":
+        self.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        if fault is not None:
+            self.exception = fault
+        self.remove()
+
+    def watch_also(self, *things: Any) -> None:
+        """Know models and optimizers that were made before recording began."""
+        for thing in things:
+            if isinstance(thing, torch.nn.Module):
+                self.modules.adopt(thing)
+            elif isinstance(thing, torch.optim.Optimizer):
+                self.training.record_of(thing)
+
+    def take_survey(self) -> None:
+        """Name all models that live now; called from under the user's own frames."""
+        optimizers = [held for record in self.training.optimizers if (held := record.ref()) is not None]
+        named = variables_that_hold([*self.modules.outermost(), *optimizers])
+        self.survey.take(named)
+        for record in self.training.optimizers:
+            held = record.ref()
+            if held is not None:
+                record.trace.name = named.get(id(held), record.trace.name)
+                self._enter_members(record, held)
+        self._surveyed = len(self.modules.made)
+
+    def trace(self) -> Trace:
+        """Return what was recorded so far."""
+        from trivet.doctor.probe.assemble import assemble
+
+        return assemble(self)
+
+    def _enter_members(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        record.trace.tensors = len(held)
+        record.trace.weight_decay = max(
+            (float(group.get("weight_decay", 0.0) or 0.0) for group in optimizer.param_groups), default=0.0
+        )
+        for i, parameter in enumerate(held):
+            trace = self.ledger.enter(parameter, f"{record.trace.name or 'optimizer'}[{i}]", "", None)
+            if record.index not in trace.optimizers:
+                trace.optimizers.append(record.index)
+
+    def _before_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
+        if not self.session.recording:
+            return
+        with self.session.measured():
+            steps = self.session.steps
+            if self._surveyed != len(self.modules.made) or steps < 3 or steps % 10 == 0:
+                self.take_survey()
+            else:
+                self._enter_members(record, optimizer)
+            gradient, weight, finite = self.ledger.observe()
+            rate = float(optimizer.param_groups[0].get("lr", 0.0))
+            self.recorded.append(StepTrace(steps, record.index, rate, gradient, weight, finite))
+            held = [p for group in optimizer.param_groups for p in group["params"]]
+            if all(p.grad is None for p in held):
+                record.trace.empty_steps += 1
+            self._note_modes(held)
+            self._still = [
+                (entry, parameter, parameter._version)
+                for parameter in held
+                if (entry := self.ledger.find(parameter)) is not None
+                and (not parameter.requires_grad or (entry.trace.gradient_norms and not entry.trace.gradient_norms[-1]))
+            ]
+            for entry, parameter, _ in self._still:
+                entry.frozen_sample = _copy(parameter)
+
+    def _after_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
+        if self.session.recording:
+            with self.session.measured():
+                for entry, parameter, _ in self._still:
+                    before, now = entry.frozen_sample, _copy(parameter)
+                    if before is not None and now is not None and not torch.equal(before, now):
+                        entry.trace.moved_while_frozen += not parameter.requires_grad
+                        entry.trace.decayed_only += parameter.requires_grad
+                    entry.frozen_sample = None
+                if self.session.steps < 2:
+                    self.ledger.look_for_change()
+        self.modules.end_step()
+        self._stop_tracing()
+        self.session.advance()
+
+    def _note_modes(self, held: list[torch.Tensor]) -> None:
+        for parameter in held:
+            entry = self.ledger.find(parameter)
+            owner = entry.owner() if entry is not None and entry.owner is not None else None
+            if entry is not None and owner is not None and parameter.grad is not None:
+                entry.trace.in_train += owner.training
+                entry.trace.in_eval += not owner.training
+
+    def _note_graph(self, graph: Graph) -> None:
+        if not self.session.steps and not self.ledger.entries:
+            self.take_survey()
+        backward = self.training.backward
+        known = 0
+        for leaf in graph.leaves.values():
+            entry = self.ledger.find(leaf)
+            if entry is not None:
+                entry.trace.reached = (entry.trace.reached or 0) + 1
+            known += entry is not None or isinstance(leaf, torch.nn.Parameter)
+        backward.reached_parameters = max(backward.reached_parameters, known)
+        if backward.walked >= TRACED_BACKWARDS:
+            self._stop_tracing()
+
+    def _start_tracing(self) -> None:
+        before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+        if before[0]:
+            self._trace_first = False
+            return
+        torch.set_anomaly_enabled(True, False)
+        self._patches.on_undo(self._stop_tracing)
+
+    def _stop_tracing(self) -> None:
+        if self._trace_first:
+            self._trace_first = False
+            torch.set_anomaly_enabled(False, True)
+
+    def _start_poisoning(self) -> None:
+        if torch.are_deterministic_algorithms_enabled():
+            return
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        self.poisoned = True
+        self.modules.on_first_call.append(self._stop_poisoning)
+        self._patches.on_undo(self._end_poison)
+
+    def _end_poison(self) -> None:
+        if self._poison:
+            self._poison = False
+            torch._C._set_deterministic_algorithms(False, warn_only=False)
+
+    def _stop_poisoning(self) -> None:
+        """At the first forward: whatever is still NaN was never filled; it goes on as zero."""
+        if not self._poison:
+            return
+        self._end_poison()
+        with self.session.measured(), torch.no_grad():
+            self.take_survey()
+            for tensor, entry in self.ledger.alive():
+                count = poisoned_values(tensor)
+                if count:
+                    entry.trace.poisoned = count
+                    tensor.data.nan_to_num_(nan=0.0)
+
+
+def _copy(parameter: torch.Tensor) -> torch.Tensor | None:
+    from trivet.doctor.probe.ledger import sample_of
+
+    return sample_of(parameter)
+
+
+__all__ = ["Probe", "describe_exception"]

@@ -1,0 +1,105 @@
+"""Puts the records of a probe together as a `Trace`."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from trivet.doctor.exceptions import describe_exception
+from trivet.doctor.trace import Cost, ModelTrace, Trace
+
+if TYPE_CHECKING:
+    from trivet.doctor.probe import Probe
+
+
+def assemble(probe: "Probe") -> Trace:
+    """Return the trace of what a probe has recorded."""
+    watched = probe.session.watched_seconds
+    if not probe.survey.models:
+        probe.take_survey()
+    probe.ledger.look_for_change()
+    trace = Trace(
+        script=probe.script,
+        steps=probe.session.steps,
+        epochs=probe.schedulers.epochs,
+        ended=probe.ended if probe.exception is None else "exception",
+        torch=torch.__version__,
+        compiled=probe.modules.compiled,
+        models=list(probe.survey.models.values()),
+        batch_norms=list(probe.survey.norms.values()),
+        optimizers=[record.trace for record in probe.training.optimizers],
+        recorded=probe.recorded[-400:],
+        loss_curve=list(probe.training.curve),
+        backward=probe.training.backward,
+        losses=list(probe.losses.losses.values()),
+        schedulers=probe.schedulers.traces(
+            {id(held): r.index for r in probe.training.optimizers if (held := r.ref()) is not None}
+        ),
+        loads=probe.modules.loads,
+        scaler=probe.training.scaler,
+        poisoned=probe.poisoned,
+        cost=Cost(probe.session.spent, probe.session.spent / watched if watched else 0.0, watched),
+    )
+    _fill_parameters(probe, trace)
+    _fill_models(probe, trace)
+    if probe.exception is not None:
+        trace.exception = describe_exception(
+            probe.exception, probe.training.failed_forward, probe.training.failed_graph
+        )
+    return trace
+
+
+def _fill_parameters(probe: "Probe", trace: Trace) -> None:
+    for entry in probe.ledger.entries.values():
+        record, tensor = entry.trace, entry.ref()
+        record.alive = tensor is not None
+        owner = entry.owner() if entry.owner is not None else None
+        calls = probe.modules.calls.get(id(owner)) if owner is not None else None
+        if calls is not None and calls.ref() is owner:
+            record.called = True
+            record.called_with_gradient = bool(calls.train_gradient or calls.eval_gradient)
+        elif owner is not None and probe.modules.calls and not probe.modules.compiled:
+            record.called = False
+        if tensor is not None:
+            record.cut = record.cut or probe.cuts.place_for(tensor)
+        trace.parameters.append(record)
+    trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.cuts.values()}
+
+
+def _fill_models(probe: "Probe", trace: Trace) -> None:
+    trained = {p.model for p in trace.parameters if p.with_nonzero}
+    for model in trace.models:
+        model.trained = model.name in trained
+        _fill_frozen_norms(model, trace)
+    for record in probe.modules.roots.values():
+        module = record.ref()
+        if module is None:
+            continue
+        name = probe.survey.names.get(id(module))
+        owner = next((m for m in trace.models if m.name == name), None)
+        if owner is None:
+            continue
+        owner.steps_in_train, owner.steps_in_eval = record.steps["train"], record.steps["eval"]
+        owner.eval_after_train, owner.ever_eval = record.eval_after_train, record.ever_eval
+        owner.evaluations_in_train = record.evaluations_in_train
+        owner.evaluations_in_eval = record.evaluations_in_eval
+        owner.evaluation_place = record.evaluation_place
+        owner.eval_place = probe.modules.last_switch(module, to_train=False)
+        owner.train_place = probe.modules.last_switch(module, to_train=True)
+        if record.input is not None:
+            record.input.model = owner.name
+            trace.inputs.append(record.input)
+
+
+def _fill_frozen_norms(model: ModelTrace, trace: Trace) -> None:
+    """Parts all of whose weights are frozen, but whose batch norms still gather statistics."""
+    weights = [p for p in trace.parameters if p.model == model.name and p.registered]
+    for norm in trace.batch_norms:
+        if not norm.name.startswith(f"{model.name}.") or not norm.calls_in_train or not norm.tracks:
+            continue
+        part = ".".join(norm.name.split(".")[:2])
+        inside = [p for p in weights if p.name.startswith(f"{part}.")]
+        outside = [p for p in weights if not p.name.startswith(f"{part}.")]
+        other_weights = any(not p.owner.startswith("BatchNorm") for p in inside)
+        if inside and other_weights and not any(p.requires_grad for p in inside) and norm.momentum != 0:
+            if any(p.requires_grad for p in outside):
+                model.frozen_norms[part] = max(model.frozen_norms.get(part, 0), norm.calls_in_train)

@@ -1,0 +1,64 @@
+"""Watches where the user's code takes tensors out of the graph: `detach`, `item`, `numpy`."""
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trivet.doctor.graph import walk_graph
+from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.source import Place, is_user_file, place_of_frame
+
+CUTTERS = ("detach", "argmax", "round", "sign")
+NOTED_STEPS = 2
+MOST_NODES = 3000
+
+
+@dataclass
+class Cut:
+    """A line that cuts, and the leaves that lie behind it."""
+
+    operation: str
+    place: Place
+    leaves: "list[weakref.ref[torch.Tensor]]"
+
+
+class CutWatch:
+    """Records, in the first steps, which parameters lie behind a cut made by the user's own code."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.cuts: dict[tuple[str, Place], Cut] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Wrap the methods of `torch.Tensor`."""
+        for name in CUTTERS:
+            patches.wrap(torch.Tensor, name, lambda original, name=name: self._wrap(name, original))
+
+    def place_for(self, parameter: torch.Tensor) -> Place | None:
+        """Where the code cuts a parameter off, if it does."""
+        return next(
+            (cut.place for cut in self.cuts.values() if any(ref() is parameter for ref in cut.leaves)), None
+        )
+
+    def _wrap(self, name: str, original: Any) -> Any:
+        import sys
+
+        session = self.session
+
+        def cut(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if session.steps < NOTED_STEPS and session.active and not compiling() and self.requires_grad:
+                frame = sys._getframe(1)
+                if is_user_file(frame.f_code.co_filename) and torch.is_grad_enabled():
+                    with session.measured():
+                        watch._note(name, self, place_of_frame(frame))
+            return original(self, *args, **kwargs)
+
+        watch = self
+        return cut
+
+    def _note(self, name: str, tensor: torch.Tensor, place: Place) -> None:
+        if (name, place) not in self.cuts and len(self.cuts) < 64:
+            leaves = walk_graph([tensor], most=MOST_NODES).leaves.values()
+            self.cuts[name, place] = Cut(name, place, [weakref.ref(leaf) for leaf in leaves])

@@ -1,0 +1,126 @@
+"""Watches loss functions: shapes, ranges and targets of their calls."""
+
+import inspect
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from trivet.doctor.graph import place_of_node
+from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.source import Place, user_place
+from trivet.doctor.trace import LossTrace
+
+CLASS_LOSSES = ("cross_entropy", "nll_loss")
+BINARY_LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+LOSSES = (*CLASS_LOSSES, *BINARY_LOSSES, *REGRESSION_LOSSES)
+SAMPLE = 4096
+SIMPLEX_TOLERANCE = 1e-3
+
+
+class LossWatch:
+    """Records the calls of the losses of `torch.nn.functional`, by line of the user's code."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.losses: dict[tuple[str, Place | None], LossTrace] = {}
+        self.last: LossTrace | None = None
+
+    def install(self, patches: Patches) -> None:
+        """Wrap the functions; the loss modules of torch call them too."""
+        for name in LOSSES:
+            patches.wrap(F, name, lambda original, name=name: self._wrap(name, original))
+
+    def _wrap(self, name: str, original: Any) -> Any:
+        signature = inspect.signature(original)
+
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            if not self.session.active or compiling() or getattr(self.session.local, "in_loss", False):
+                return original(*args, **kwargs)
+            self.session.local.in_loss = True
+            try:
+                if self.session.recording:
+                    with self.session.measured():
+                        self._note(name, signature, args, kwargs)
+                return original(*args, **kwargs)
+            finally:
+                self.session.local.in_loss = False
+
+        return loss
+
+    def _note(
+        self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return
+        output, target = given.get("input"), given.get("target")
+        if not isinstance(output, torch.Tensor) or not isinstance(target, torch.Tensor):
+            return
+        place = user_place()
+        record = self.losses.setdefault((name, place), LossTrace(name, place))
+        record.calls += 1
+        if output.requires_grad:
+            record.trained += 1
+        elif record.trained:  # a validation call at the same line adds nothing
+            return
+        self.last = record
+        with torch.no_grad():
+            _examine(record, output, target, given)
+        if not record.produced_by and output.grad_fn is not None:
+            record.produced_by = output.grad_fn.name()
+            record.produced_at = place_of_node(output.grad_fn)
+
+
+def _examine(record: LossTrace, output: torch.Tensor, target: torch.Tensor, given: dict[str, Any]) -> None:
+    record.examined += 1
+    record.input_shape, record.target_shape = list(output.shape), list(target.shape)
+    record.input_dtype, record.target_dtype = str(output.dtype), str(target.dtype)
+    if not output.numel() or not target.numel() or not output.is_floating_point():
+        return
+    values = output.detach().flatten()[: SAMPLE * 16].float()
+    record.input_min = min(record.input_min, float(values.min()))
+    record.input_max = max(record.input_max, float(values.max()))
+    squashed = bool(((values >= 0) & (values <= 1)).all())
+    record.squashed += squashed
+    if record.function in CLASS_LOSSES:
+        _examine_classes(record, output, target, int(given.get("ignore_index", -100)), squashed)
+        return
+    record.target_min = min(record.target_min, float(target.min()))
+    record.target_max = max(record.target_max, float(target.max()))
+    if record.function in BINARY_LOSSES:
+        record.outside += not (0 <= float(target.min()) and float(target.max()) <= 1)
+    elif output.shape != target.shape:
+        record.spread += _spreads(output.shape, target.shape)
+
+
+def _examine_classes(
+    record: LossTrace, output: torch.Tensor, target: torch.Tensor, ignore: int, squashed: bool
+) -> None:
+    axis = 1 if output.ndim > 1 else 0
+    record.classes, record.ignore_index = output.shape[axis], ignore
+    if squashed and output.shape[axis] > 1:
+        rows = output.detach().movedim(axis, -1).flatten(0, -2)[:SAMPLE] if output.ndim > 1 else output[None]
+        sums = rows.float().sum(-1)
+        record.probabilities += bool((sums - 1).abs().max() < SIMPLEX_TOLERANCE)
+    if target.is_floating_point():
+        return
+    kept = target[target != ignore]
+    if not kept.numel():
+        record.all_ignored += 1
+        return
+    low, high = int(kept.min()), int(kept.max())
+    record.target_min, record.target_max = min(record.target_min, low), max(record.target_max, high)
+    record.outside += low < 0 or high >= output.shape[axis]
+
+
+def _spreads(one: torch.Size, other: torch.Size) -> bool:
+    """Whether broadcasting makes a tensor larger than either side, as (n, 1) against (n,) does."""
+    try:
+        whole = torch.broadcast_shapes(one, other)
+    except RuntimeError:
+        return False
+    return math.prod(whole) > max(math.prod(one), math.prod(other))

@@ -1,0 +1,317 @@
+"""Watches modules: where each is made, how each is called, and what is loaded into it."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.source import Place, user_place
+from trivet.doctor.trace import InputTrace, LoadTrace
+
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
+
+
+@dataclass
+class CallRecord:
+    """How a module was called in recorded steps, and the sizes that a batch norm saw."""
+
+    ref: "weakref.ref[nn.Module]"
+    train_gradient: int = 0
+    eval_gradient: int = 0
+    train_plain: int = 0
+    eval_plain: int = 0
+    samples: list[int] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class RootRecord:
+    """A module that the user's code calls: modes of training forwards, and phases of evaluation."""
+
+    ref: "weakref.ref[nn.Module]"
+    mode_dependent: bool = False
+    pending: str = ""
+    steps: dict[str, int] = field(default_factory=lambda: {"train": 0, "eval": 0})
+    eval_after_train: int = 0
+    ever_eval: bool = False
+    plain_calls: int = 0
+    last_plain: int = 0
+    last_phase: int = -1
+    evaluations_in_train: int = 0
+    evaluations_in_eval: int = 0
+    evaluation_place: Place | None = None
+    input: InputTrace | None = None
+
+
+class ModuleWatch:
+    """Records modules while they are made, called, switched and loaded."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.made: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
+        self.parameter_places: dict[int, tuple[weakref.ref[torch.Tensor], Place | None]] = {}
+        self.calls: dict[int, CallRecord] = {}
+        self.roots: dict[int, RootRecord] = {}
+        self.switched: dict[int, tuple[weakref.ref[nn.Module], bool, Place | None]] = {}
+        self.loads: list[LoadTrace] = []
+        self.compiled = False
+        self.on_first_call: list[Callable[[], None]] = []
+        self.observers: list[Callable[[nn.Module, tuple[Any, ...], Any], None]] = []
+        """Called with (module, arguments, output) for every call in a recorded step: the place for more signals."""
+
+    def install(self, patches: Patches) -> None:
+        """Wrap construction, calls, mode switches and `load_state_dict` of `nn.Module`."""
+        patches.wrap(nn.Module, "__init__", self._wrap_init)
+        patches.wrap(nn.Module, "register_parameter", self._wrap_register)
+        patches.wrap(nn.Module, "__call__", self._wrap_call)
+        patches.wrap(nn.Module, "train", self._wrap_train)
+        patches.wrap(nn.Module, "load_state_dict", self._wrap_load)
+
+    def place_of(self, module: nn.Module) -> Place | None:
+        """Where a module was made."""
+        made = self.made.get(id(module))
+        return made[1] if made and made[0]() is module else None
+
+    def place_of_parameter(self, parameter: torch.Tensor) -> Place | None:
+        """Where a parameter was made."""
+        made = self.parameter_places.get(id(parameter))
+        return made[1] if made and made[0]() is parameter else None
+
+    def adopt(self, module: nn.Module) -> None:
+        """Know a module that was made before watching began, or by copying."""
+        if id(module) not in self.made or self.made[id(module)][0]() is not module:
+            self.made[id(module)] = (weakref.ref(module), None)
+
+    def outermost(self) -> list[nn.Module]:
+        """Return the live modules that no other live module holds as a registered child."""
+        alive = [module for ref, _ in list(self.made.values()) if (module := ref()) is not None]
+        children = {id(child) for module in alive for child in vars(module).get("_modules", {}).values()}
+        roots = [module for module in alive if id(module) not in children and "_modules" in vars(module)]
+        return [unwrapped(module) for module in roots]
+
+    def end_step(self) -> None:
+        """Count the forwards since the last step as those of a training step."""
+        for record in self.roots.values():
+            if record.pending:
+                record.steps[record.pending] += 1
+                if record.pending == "eval" and record.steps["train"]:
+                    record.eval_after_train += 1
+            record.pending = ""
+            record.plain_calls = 0
+
+    def last_switch(self, module: nn.Module, *, to_train: bool) -> Place | None:
+        """Where a module was last put into a mode by itself."""
+        switch = self.switched.get(id(module))
+        return switch[2] if switch and switch[0]() is module and switch[1] == to_train else None
+
+    def _wrap_init(self, original: Any) -> Any:
+        watch = self
+
+        def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+            if watch.session.active and not compiling():
+                watch.made[id(self)] = (weakref.ref(self), user_place(constructs=self))
+            original(self, *args, **kwargs)
+
+        return __init__
+
+    def _wrap_register(self, original: Any) -> Any:
+        watch = self
+
+        def register_parameter(self: nn.Module, name: str, param: Any) -> None:
+            original(self, name, param)
+            if param is not None and watch.session.active and not compiling():
+                known = watch.parameter_places.get(id(param))
+                if known is None or known[0]() is not param:
+                    watch.parameter_places[id(param)] = (weakref.ref(param), user_place())
+
+        return register_parameter
+
+    def _wrap_call(self, original: Any) -> Any:
+        session, local, watch = self.session, self.session.local, self
+
+        def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not session.active or compiling():
+                return original(self, *args, **kwargs)
+            depth = getattr(local, "depth", 0)
+            if depth and not session.recording:
+                return original(self, *args, **kwargs)
+            local.depth = depth + 1
+            try:
+                if depth == 0:
+                    watch._enter_root(self, args)
+                if session.recording:
+                    watch._enter(self, args)
+                output = original(self, *args, **kwargs)
+                if session.recording:
+                    for observe in watch.observers:
+                        observe(self, args, output)
+                return output
+            finally:
+                local.depth = depth
+
+        return __call__
+
+    def _wrap_train(self, original: Any) -> Any:
+        watch, local = self, self.session.local
+
+        def train(self: nn.Module, mode: bool = True) -> nn.Module:
+            if getattr(local, "switching", False) or not watch.session.active or compiling():
+                return original(self, mode)
+            local.switching = True
+            try:
+                watch.switched[id(self)] = (weakref.ref(self), bool(mode), user_place())
+                return original(self, mode)
+            finally:
+                local.switching = False
+
+        return train
+
+    def _wrap_load(self, original: Any) -> Any:
+        watch = self
+
+        def load_state_dict(self: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+            if watch.session.active:
+                watch._note_load(self, state_dict, bool(args[0] if args else kwargs.get("strict", True)))
+            return original(self, state_dict, *args, **kwargs)
+
+        return load_state_dict
+
+    def _note_load(self, module: nn.Module, state: Any, strict: bool) -> None:
+        own = module.state_dict()
+        if self.session.steps or not hasattr(state, "items"):
+            return
+        given = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+        matched = [key for key in given if key in own and isinstance(own[key], torch.Tensor)]
+        same = [key for key in matched if given[key].data_ptr() == own[key].data_ptr() and given[key].numel()]
+        self.loads.append(
+            LoadTrace(
+                model=type(module).__name__,
+                place=user_place(),
+                strict=strict,
+                given=len(given),
+                matched=len(matched),
+                own=len(same),
+                wanted=len(own),
+                example_given=next((key for key in given if key not in own), ""),
+                example_wanted=next((key for key in own if key not in given), ""),
+            )
+        )
+
+    def _enter_root(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if type(module).__name__ == "OptimizedModule":
+            self.compiled = True
+        module = unwrapped(module)
+        record = self.roots.get(id(module))
+        if record is None or record.ref() is not module:
+            self.adopt(module)
+            record = self.roots[id(module)] = RootRecord(weakref.ref(module), depends_on_mode(module))
+        if self.on_first_call and next(module.parameters(), None) is not None:
+            while self.on_first_call:
+                self.on_first_call.pop()()
+        self.session.local.first_layer = None
+        self.session.local.root = record
+        if not module.training:
+            record.ever_eval = True
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            record.pending = "train" if module.training or record.pending == "train" else "eval"
+        else:
+            self._note_evaluation(module, record)
+
+    def _note_evaluation(self, module: nn.Module, record: RootRecord) -> None:
+        if record.pending:  # between a training forward and its step: a helper pass, not an evaluation
+            return
+        steps = self.session.steps
+        lone = steps - record.last_plain >= 3
+        record.last_plain = steps
+        record.plain_calls += 1
+        if not steps or record.last_phase == steps or not (record.plain_calls >= 2 or lone):
+            return
+        record.last_phase = steps
+        if not module.training:
+            record.evaluations_in_eval += 1
+        elif not _updates_statistics(module):
+            record.evaluations_in_train += 1
+            record.evaluation_place = record.evaluation_place or user_place()
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        record = self.calls.get(id(module))
+        if record is None or record.ref() is not module:
+            record = self.calls[id(module)] = CallRecord(weakref.ref(module))
+        gradient = torch.is_grad_enabled()
+        name = ("train" if module.training else "eval") + ("_gradient" if gradient else "_plain")
+        setattr(record, name, getattr(record, name) + 1)
+        value = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        if value is None:
+            return
+        if isinstance(module, BATCH_NORMS) and module.training and value.ndim >= 2 and len(record.samples) < 64:
+            record.samples.append(value.numel() // max(1, value.shape[1]))
+            record.batch_sizes.append(value.shape[0])
+        self._note_first_layer(module, value)
+
+    def _note_first_layer(self, module: nn.Module, value: torch.Tensor) -> None:
+        local = self.session.local
+        root: RootRecord | None = getattr(local, "root", None)
+        if root is None or next(iter(vars(module).get("_parameters", ())), None) is None:
+            return
+        if local.first_layer is None:
+            local.first_layer = module
+            if root.input is None and value.is_floating_point() and not value.requires_grad and value.numel() > 1:
+                with self.session.measured():
+                    root.input = _describe_input(module, value, self.place_of(module))
+        elif local.first_layer is not module:
+            if root.input is not None and isinstance(module, NORMS) and local.first_layer is not None:
+                root.input.normalised_next = root.input.normalised_next or not getattr(local, "second", None)
+            local.second = module
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the user's module inside the wrappers of torch (data parallel, compiled)."""
+    while type(module).__name__ in WRAPPERS:
+        inner = vars(module).get("_modules", {})
+        module = inner.get("module") or inner.get("_orig_mod") or inner.get("_fsdp_wrapped_module") or module
+        if not inner:
+            break
+    return module
+
+
+def mode_dependent_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers whose output differs between train and eval."""
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            yield layer
+        elif isinstance(layer, BATCH_NORMS) and layer.track_running_stats:
+            yield layer
+
+
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether a module holds layers that differ between train and eval."""
+    return next(mode_dependent_layers(module), None) is not None
+
+
+def _updates_statistics(module: nn.Module) -> bool:
+    """Whether forwards in train mode serve to recompute batch-norm statistics, or to sample dropout only."""
+    norms = [layer for layer in mode_dependent_layers(module) if isinstance(layer, BATCH_NORMS)]
+    cumulative = bool(norms) and all(layer.momentum is None for layer in norms)
+    return cumulative or not any(layer.training for layer in mode_dependent_layers(module))
+
+
+def _describe_input(module: nn.Module, value: torch.Tensor, place: Place | None) -> InputTrace:
+    sample = value.detach().flatten()[: 1 << 18].float()
+    return InputTrace(
+        model="",
+        layer=type(module).__name__,
+        kind="norm" if isinstance(module, NORMS) else "layer",
+        place=place,
+        shape=list(value.shape),
+        batches=1,
+        mean=float(sample.mean()),
+        std=float(sample.std()),
+        low=float(sample.min()),
+        high=float(sample.max()),
+    )

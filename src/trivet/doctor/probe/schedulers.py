@@ -1,0 +1,103 @@
+"""Watches learning-rate schedulers and the epochs of loaders."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader
+
+from trivet.doctor.probe.session import Patches, Session
+from trivet.doctor.source import user_place
+from trivet.doctor.trace import SchedulerTrace
+
+
+class SchedulerWatch:
+    """Records who steps a scheduler, and how often the largest loader was begun."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.schedulers: list[tuple[weakref.ref[Any], SchedulerTrace, weakref.ref[Any] | None]] = []
+        self.passes: dict[int, int] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Wrap the schedulers of torch (and so those that derive from them) and `DataLoader.__iter__`."""
+        kinds = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type)}
+        for kind in kinds:
+            if not issubclass(kind, lr_scheduler.LRScheduler):
+                continue
+            if "__init__" in vars(kind):
+                patches.wrap(kind, "__init__", self._wrap_init)
+            if "step" in vars(kind):
+                patches.wrap(kind, "step", self._wrap_step)
+        patches.wrap(DataLoader, "__iter__", self._wrap_iter)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the loader that was begun most often."""
+        return max(self.passes.values(), default=0)
+
+    def traces(self, index_of: dict[int, int]) -> list[SchedulerTrace]:
+        """Return the records; an optimizer is told by its index."""
+        inside: set[int] = set()
+        for ref, _, _ in self.schedulers:
+            inside |= {id(child) for child in getattr(ref(), "_schedulers", [])}
+        for ref, trace, optimizer in self.schedulers:
+            scheduler = ref()
+            trace.inside_another = trace.inside_another or (scheduler is not None and id(scheduler) in inside)
+            held = optimizer() if optimizer is not None else None
+            trace.optimizer = index_of.get(id(held)) if held is not None else None
+        return [trace for _, trace, _ in self.schedulers]
+
+    def _find(self, scheduler: Any) -> SchedulerTrace | None:
+        return next((trace for ref, trace, _ in self.schedulers if ref() is scheduler), None)
+
+    def _wrap_init(self, original: Any) -> Any:
+        watch, local = self, self.session.local
+
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            if watch.session.active and watch._find(self) is None:
+                given = args[0] if args else kwargs.get("optimizer")
+                optimizer = weakref.ref(given) if isinstance(given, torch.optim.Optimizer) else None
+                trace = SchedulerTrace(type(self).__name__, user_place(constructs=self), None)
+                watch.schedulers.append((weakref.ref(self), trace, optimizer))
+            depth = getattr(local, "scheduling", 0)
+            local.scheduling = depth + 1
+            try:
+                original(self, *args, **kwargs)
+            finally:
+                local.scheduling = depth
+            trace_of_self = watch._find(self)
+            if trace_of_self is not None:
+                period = getattr(self, "T_max", None)
+                trace_of_self.period = int(period) if isinstance(period, (int, float)) else None
+
+        return __init__
+
+    def _wrap_step(self, original: Any) -> Any:
+        watch, local = self, self.session.local
+
+        def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+            depth = getattr(local, "scheduling", 0)
+            if watch.session.active and depth == 0:
+                trace = watch._find(self)
+                if trace is not None:
+                    trace.steps += 1
+                    trace.step_place = trace.step_place or user_place()
+            local.scheduling = depth + 1
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                local.scheduling = depth
+
+        return step
+
+    def _wrap_iter(self, original: Any) -> Any:
+        watch = self
+
+        def __iter__(self: Any) -> Any:
+            if watch.session.active and torch.is_grad_enabled():
+                watch.passes[id(self)] = watch.passes.get(id(self), 0) + 1
+            return original(self)
+
+        return __iter__

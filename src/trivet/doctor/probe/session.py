@@ -1,0 +1,121 @@
+"""What the parts of the probe share: whether to record now, the clock of its own cost, and reversible wrapping."""
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+DENSE_STEPS = 20
+"""Every step up to this one is recorded."""
+FIRST_INTERVAL = 50
+"""Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
+BUDGET = 0.02
+"""Largest share of the training's time that recording may take."""
+
+_live: "weakref.WeakSet[Session]" = weakref.WeakSet()
+
+
+def _silence_in_child() -> None:
+    for session in list(_live):
+        session.active = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_silence_in_child)
+
+
+class Patches:
+    """Attributes replaced for a time; `undo` puts every original back, last first."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace `owner.name` by `make(original)`."""
+        original = getattr(owner, name)
+        own = name in vars(owner)
+        wrapped = make(original)
+        wrapped.__name__ = getattr(original, "__name__", name)
+        wrapped.__doc__ = getattr(original, "__doc__", None)
+        wrapped.__wrapped__ = original
+        setattr(owner, name, wrapped)
+        self._undo.append((lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name)))
+
+    def on_undo(self, action: Callable[[], None]) -> None:
+        """Call an action when the originals are put back."""
+        self._undo.append(action)
+
+    def undo(self) -> None:
+        """Put the originals back."""
+        while self._undo:
+            self._undo.pop()()
+
+
+class Session:
+    """The state of one watched training.
+
+    Attributes:
+        active: Whether anything is recorded; false in the processes of a loader.
+        recording: Whether the current step is one that is looked into.
+        steps: Optimizer steps so far, over all optimizers.
+        lock: Held while records change.
+    """
+
+    def __init__(self) -> None:
+        self.active = True
+        self.recording = True
+        self.steps = 0
+        self.spent = 0.0
+        self.lock = threading.RLock()
+        self.local = threading.local()
+        self._first: float | None = None
+        self._last: float = 0.0
+        self._next = DENSE_STEPS
+        self._interval = FIRST_INTERVAL
+        self._spent_dense = 0.0
+        self._dense_over = 0.0
+        _live.add(self)
+
+    def advance(self) -> None:
+        """Count a step and decide whether the next is recorded."""
+        self.steps += 1
+        self._last = time.perf_counter()
+        if self._first is None:
+            self._first = self._last
+        if self.steps < DENSE_STEPS:
+            return
+        if self.steps == DENSE_STEPS:
+            self._spent_dense, self._dense_over = self.spent, self._last
+        elif self.recording:
+            passed = self._last - self._dense_over
+            if passed > 0 and (self.spent - self._spent_dense) / passed > BUDGET:
+                self._interval *= 2
+        if self.steps >= self._next:
+            self.recording = True
+            self._next = self.steps + self._interval
+        else:
+            self.recording = False
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Count the time of a block as the probe's own."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent += time.perf_counter() - began
+
+    @property
+    def watched_seconds(self) -> float:
+        """Time from the first step to the last."""
+        return 0.0 if self._first is None else self._last - self._first
+
+
+def compiling() -> bool:
+    """Whether the caller is being traced by torch.compile, in which nothing may be recorded."""
+    import torch
+
+    return bool(torch.compiler.is_compiling())

@@ -1,0 +1,162 @@
+"""Surveys the models: the names of parameters, what holds them, and the shape of their containers."""
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from trivet.doctor.probe.ledger import Ledger
+from trivet.doctor.probe.modules import BATCH_NORMS, ModuleWatch, depends_on_mode
+from trivet.doctor.source import statement
+from trivet.doctor.trace import BatchNormTrace, ModelTrace, RepeatedModule
+
+CONTAINERS = (nn.Sequential, nn.ModuleList)
+
+
+class Survey:
+    """Names every live parameter and layer by the variable that holds its model."""
+
+    def __init__(self, modules: ModuleWatch, ledger: Ledger) -> None:
+        self.modules = modules
+        self.ledger = ledger
+        self.names: dict[int, str] = {}
+        self.models: dict[str, ModelTrace] = {}
+        self.norms: dict[str, BatchNormTrace] = {}
+        self._means: dict[str, torch.Tensor] = {}
+
+    def name_of(self, root: nn.Module, variables: dict[int, str]) -> str:
+        """Return a name for an outermost module, one of its own each."""
+        if id(root) not in self.names or id(root) in variables:
+            name = variables.get(id(root)) or self.names.get(id(root)) or type(root).__name__.lower()
+            taken = {value for key, value in self.names.items() if key != id(root)}
+            self.names[id(root)] = name if name not in taken else f"{name}{len(taken)}"
+        return self.names[id(root)]
+
+    def take(self, variables: dict[int, str]) -> None:
+        """Survey all outermost modules that live now."""
+        roots = self.modules.outermost()
+        hidden = _hidden_modules(roots)
+        for root in roots:
+            if id(root) in hidden or next(root.parameters(), None) is None:
+                continue
+            name = self.name_of(root, variables)
+            self._survey_model(root, name)
+            for owner_path, attribute, index, module in _kept_in_plain_containers(root):
+                self._enter(module, f"{name}.{owner_path}{attribute}[{index}]", name, f"{name}.{owner_path}{attribute}")
+
+    def _survey_model(self, root: nn.Module, name: str) -> None:
+        trace = self.models.setdefault(name, ModelTrace(name, type(root).__name__))
+        trace.place = trace.place or self.modules.place_of(root)
+        trace.mode_dependent = depends_on_mode(root)
+        self._enter(root, name, name, None)
+        for path, module in root.named_modules():
+            full = f"{name}.{path}" if path else name
+            if vars(module).get("requires_grad", True) is False and full not in trace.fake_freezes:
+                trace.fake_freezes.append(full)
+            if isinstance(module, BATCH_NORMS):
+                self._note_norm(full, module)
+            if isinstance(module, CONTAINERS):
+                self._note_repeats(trace, full, module)
+            place = self.modules.last_switch(module, to_train=False)
+            if path and place and not module.training and root.training and not _only_normalises(module):
+                trace.eval_parts[full] = place
+
+    def _enter(self, module: nn.Module, name: str, model: str, hidden_in: str | None) -> None:
+        for path, layer in module.named_modules():
+            for key, parameter in vars(layer).get("_parameters", {}).items():
+                if parameter is None:
+                    continue
+                full = ".".join(part for part in (name, path, key) if part)
+                trace = self.ledger.enter(parameter, full, model, layer)
+                trace.registered, trace.hidden_in = hidden_in is None, hidden_in
+                trace.place = self.modules.place_of_parameter(parameter) or self.modules.place_of(layer)
+
+    def _note_norm(self, name: str, layer: Any) -> None:
+        trace = self.norms.get(name)
+        if trace is None:
+            trace = self.norms[name] = BatchNormTrace(name, layer.momentum, float(layer.eps))
+            trace.place = self.modules.place_of(layer)
+        trace.tracks = bool(layer.track_running_stats)
+        trace.affine_trainable = any(p.requires_grad for p in layer.parameters())
+        trace.momentum = None if layer.momentum is None else float(layer.momentum)
+        calls = self.modules.calls.get(id(layer))
+        if calls is not None and calls.ref() is layer:
+            trace.calls_in_train = calls.train_gradient + calls.train_plain
+            trace.calls_in_eval = calls.eval_gradient + calls.eval_plain
+            trace.samples, trace.batch_sizes = list(calls.samples), list(calls.batch_sizes)
+        if trace.momentum is not None and trace.momentum > 0.5 and layer.running_mean is not None:
+            self._note_jitter(name, trace, layer)
+
+    def _note_jitter(self, name: str, trace: BatchNormTrace, layer: Any) -> None:
+        """How far the running mean moves between two looks, in standard deviations."""
+        mean = layer.running_mean.detach().clone()
+        before = self._means.get(name)
+        if before is not None and before.shape == mean.shape and len(trace.jitter) < 64:
+            spread = (layer.running_var.detach() + layer.eps).sqrt()
+            trace.jitter.append(float(((mean - before).abs() / spread).mean()))
+        self._means[name] = mean
+
+    def _note_repeats(self, model: ModelTrace, name: str, container: Any) -> None:
+        counts: dict[int, int] = {}
+        for child in container._modules.values():
+            counts[id(child)] = counts.get(id(child), 0) + 1
+        for child in {id(child): child for child in container._modules.values()}.values():
+            size = sum(p.numel() for p in child.parameters()) if child is not None else 0
+            known = any(seen.container == name for seen in model.repeated)
+            if counts[id(child)] > 1 and size and not known:
+                place = self.modules.place_of(container)
+                kind = type(child).__name__
+                model.repeated.append(
+                    RepeatedModule(name, type(container).__name__, kind, counts[id(child)], size, place)
+                )
+
+
+def multiplies_a_list(code: str) -> bool:
+    """Whether a line of code repeats a list by multiplication: `[block] * 4`."""
+    tree = statement(code)
+    if tree is None:
+        return "] *" in code or "]*" in code
+    return any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Mult)
+        and (isinstance(node.left, ast.List) or isinstance(node.right, ast.List))
+        for node in ast.walk(tree)
+    )
+
+
+def _only_normalises(module: nn.Module) -> bool:
+    """Whether all weights of a module are those of normalisation layers: eval is how these are frozen."""
+    owners = [layer for layer in module.modules() if vars(layer).get("_parameters")]
+    return all(isinstance(layer, BATCH_NORMS) for layer in owners if any(True for _ in layer.parameters(False)))
+
+
+def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module]]:
+    """Yield modules in plain lists, tuples and dicts of a model's modules: path of the owner, attribute, index."""
+    registered = {id(module) for module in root.modules()}
+    for path, module in list(root.named_modules()):
+        for attribute, value in list(vars(module).items()):
+            if attribute.startswith("_") and attribute in ("_modules", "_parameters", "_buffers"):
+                continue
+            for index, item in _items(value):
+                if isinstance(item, nn.Module) and id(item) not in registered:
+                    yield f"{path}." if path else "", attribute, index, item
+
+
+def _items(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        pairs = [(repr(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and len(value) < 10_000:
+        pairs = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return
+    for key, item in pairs:
+        if isinstance(item, (list, tuple, dict)) and depth < 2:
+            yield from ((f"{key}][{inner}", thing) for inner, thing in _items(item, depth + 1))
+        else:
+            yield key, item
+
+
+def _hidden_modules(roots: list[nn.Module]) -> set[int]:
+    return {id(module) for root in roots for *_, module in _kept_in_plain_containers(root)}

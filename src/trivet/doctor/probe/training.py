@@ -1,0 +1,348 @@
+"""Watches optimizers and backward passes: what steps what, from gradients of when."""
+
+import warnings
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from trivet.doctor.graph import Graph, walk_graph
+from trivet.doctor.probe.session import Patches, Session
+from trivet.doctor.source import Place, places_of_stack, user_place
+from trivet.doctor.trace import BackwardTrace, OptimizerTrace, ScalerTrace
+
+WALKED = 12
+"""Backward passes whose graph is walked."""
+STARVED = 1e-3
+
+GradientState = tuple[int, int]
+
+
+@dataclass
+class OptimizerRecord:
+    """An optimizer, and what happened to its gradients since its last step."""
+
+    ref: "weakref.ref[torch.optim.Optimizer]"
+    trace: OptimizerTrace
+    index: int
+    witness: "weakref.ref[torch.Tensor] | None" = None
+    state: GradientState | None = None
+    value: float | None = None
+    fresh: bool = True
+    seen_backward: bool = False
+    tainted: bool = False
+    weights_version: int = -1
+    members: set[int] = field(default_factory=set)
+
+
+class TrainingWatch:
+    """Records optimizers' steps and the backward passes between them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.optimizers: list[OptimizerRecord] = []
+        self.backward = BackwardTrace()
+        self.scaler = ScalerTrace()
+        self.curve: list[tuple[int, float]] = []
+        self.before_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
+        self.after_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
+        self.on_graph: list[Callable[[Graph], None]] = []
+        self.failed_forward: list[Place] = []
+        self.failed_graph: Graph | None = None
+        self._window = 0
+        self._cancelled = 0
+        self._rewritten = False
+        self._clipped = False
+        self._scaled: tuple[torch.Tensor, float] | None = None
+        self._unscaled: set[int] = set()
+        self._keep_every = 1
+
+    def install(self, patches: Patches) -> None:
+        """Wrap optimizers, `torch.autograd.backward`, gradient clipping and the gradient scaler."""
+        patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_optimizer_init)
+        patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad)
+        patches.wrap(torch.autograd, "backward", self._wrap_backward)
+        for module in (nn.utils, nn.utils.clip_grad):
+            for name in ("clip_grad_norm_", "clip_grad_value_"):
+                patches.wrap(module, name, self._wrap_clip)
+        scaler = torch.amp.GradScaler
+        patches.wrap(scaler, "scale", self._wrap_scale)
+        patches.wrap(scaler, "unscale_", self._wrap_unscale)
+        patches.wrap(scaler, "update", self._wrap_update)
+        for handle in (
+            register_optimizer_step_pre_hook(self._before),
+            register_optimizer_step_post_hook(self._after),
+        ):
+            patches.on_undo(handle.remove)
+
+    def record_of(self, optimizer: torch.optim.Optimizer) -> OptimizerRecord:
+        """Return the record of an optimizer, which is made for one that was built before watching began."""
+        for record in self.optimizers:
+            if record.ref() is optimizer:
+                return record
+        trace = OptimizerTrace(kind=type(optimizer).__name__)
+        record = OptimizerRecord(weakref.ref(optimizer), trace, len(self.optimizers))
+        self.optimizers.append(record)
+        return record
+
+    def _wrap_optimizer_init(self, original: Any) -> Any:
+        watch = self
+
+        def __init__(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            if watch.session.active:
+                watch.record_of(self).trace.place = user_place(constructs=self)
+
+        return __init__
+
+    def _wrap_zero_grad(self, original: Any) -> Any:
+        watch = self
+
+        def zero_grad(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            if watch.session.active:
+                record = watch.record_of(self)
+                if record.trace.clear_place is None:
+                    record.trace.clear_place = user_place()
+
+        return zero_grad
+
+    def _wrap_backward(self, original: Any) -> Any:
+        watch = self
+
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            if not watch.session.active or torch._C._current_graph_task_id() != -1:
+                return original(tensors, *args, **kwargs)
+            given = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+            watch._before_backward(given)
+            _call_backward(watch, original, (tensors, *args), kwargs)
+            watch._after_backward()
+            return None
+
+        return backward
+
+    def _before_backward(self, losses: tuple[torch.Tensor, ...]) -> None:
+        trace = self.backward
+        trace.calls += 1
+        self._note_loss(losses)
+        for record in self.optimizers:
+            self._look_for_clearing(record)
+        if trace.walked < WALKED or self.session.recording:
+            trace.place = user_place() or trace.place
+        if trace.walked < WALKED:
+            with self.session.measured():
+                graph = walk_graph(losses)
+                trace.walked += 1
+                trace.nodes = max(trace.nodes, graph.size)
+                if not trace.loss_operations:
+                    trace.loss_operations = [name for name, _ in graph.operations[:8]]
+                for act in self.on_graph:
+                    act(graph)
+
+    def _note_loss(self, losses: tuple[torch.Tensor, ...]) -> None:
+        loss = losses[0] if losses else None
+        if loss is None or loss.numel() != 1:
+            return
+        if loss.device.type != "cpu" and not self.session.recording:
+            return
+        value = float(loss.detach())
+        if self._scaled is not None and self._scaled[0] is loss:
+            value = self._scaled[1]
+        steps = self.session.steps
+        if value - value != 0:
+            self.backward.not_finite += 1
+            if self.backward.first_not_finite is None:
+                self.backward.first_not_finite = steps
+                self.backward.weights_finite_then = self._weights_finite()
+        elif steps % self._keep_every == 0:
+            self.curve.append((steps, value))
+            if len(self.curve) > 2000:
+                self._keep_every *= 2
+                self.curve = [point for point in self.curve if point[0] % self._keep_every == 0]
+
+    def _weights_finite(self) -> bool:
+        held = [p for record in self.optimizers if (o := record.ref()) for g in o.param_groups for p in g["params"]]
+        return all(bool(torch.isfinite(p.detach()).all()) for p in held)
+
+    def _look_for_clearing(self, record: OptimizerRecord) -> None:
+        """Before a backward: were the gradients of the last one cleared since?"""
+        witness = record.witness() if record.witness else None
+        if witness is None or record.state is None:
+            return
+        cleared = _state(witness) != record.state
+        if not cleared and self.session.recording and witness.grad is not None:
+            cleared = _value(witness.grad) != record.value or record.value == 0.0
+        if cleared:
+            record.fresh = True
+            if record.seen_backward and witness._version == record.weights_version:
+                self._cancelled += 1
+
+    def _after_backward(self) -> None:
+        self._window += 1
+        for record in self.optimizers:
+            optimizer = record.ref()
+            if optimizer is None:
+                continue
+            witness = record.witness() if record.witness else None
+            if witness is None or witness.grad is None:
+                witness = _first_with_gradient(optimizer)
+                record.witness = weakref.ref(witness) if witness is not None else None
+            if witness is None:
+                continue
+            state = _state(witness)
+            record.seen_backward = record.seen_backward or state != record.state
+            record.state, record.weights_version = state, witness._version
+            if self.session.recording and witness.grad is not None:
+                record.value = _value(witness.grad)
+
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if not self.session.active:
+            return
+        record = self.record_of(optimizer)
+        if record.trace.step_place is None:
+            record.trace.step_place = user_place()
+        for act in self.before_step:
+            act(record, optimizer)
+        self._judge(record)
+
+    def _judge(self, record: OptimizerRecord) -> None:
+        trace = record.trace
+        witness = record.witness() if record.witness else None
+        if record.seen_backward and trace.steps and self.session.recording:
+            trace.judged += 1
+            trace.stale += not record.fresh
+        if self._window > 1 and record.seen_backward and witness is not None:
+            rewritten = _state(witness) != record.state and not self._clipped
+            if not rewritten:
+                trace.windows += 1
+                trace.cancelled += self._cancelled > 0
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if not self.session.active:
+            return
+        record = self.record_of(optimizer)
+        witness = record.witness() if record.witness else None
+        if witness is not None:
+            record.state = _state(witness)
+            if self.session.recording and witness.grad is not None:
+                record.value = _value(witness.grad)
+        record.fresh, record.seen_backward = False, False
+        for other in self.optimizers:
+            other.seen_backward = False
+        self._window, self._cancelled, self._clipped = 0, 0, False
+        _note_rate(record.trace, float(optimizer.param_groups[0].get("lr", 0.0)))
+        record.trace.steps += 1
+        for act in self.after_step:
+            act(record, optimizer)
+
+    def _wrap_clip(self, original: Any) -> Any:
+        def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.session.active:
+                return original(parameters, *args, **kwargs)
+            tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            self._clipped = True
+            self._note_clip(tensors)
+            return original(parameters if isinstance(parameters, torch.Tensor) else tensors, *args, **kwargs)
+
+        return clip
+
+    def _note_clip(self, tensors: list[torch.Tensor]) -> None:
+        if self._scaled is None:
+            return
+        self.scaler.clips += 1
+        clipped = {id(tensor) for tensor in tensors}
+        for record in self.optimizers:
+            optimizer = record.ref()
+            if optimizer is None or id(optimizer) in self._unscaled:
+                continue
+            if any(id(p) in clipped for group in optimizer.param_groups for p in group["params"]):
+                self.scaler.clips_scaled += 1
+                self.scaler.place = self.scaler.place or user_place()
+                return
+
+    def _wrap_scale(self, original: Any) -> Any:
+        watch = self
+
+        def scale(self: Any, outputs: Any) -> Any:
+            scaled = original(self, outputs)
+            if watch.session.active and self.is_enabled() and isinstance(outputs, torch.Tensor) and outputs.numel() == 1:
+                watch._scaled = (scaled, float(outputs.detach()))
+                watch.scaler.scale = float(self.get_scale())
+            return scaled
+
+        return scale
+
+    def _wrap_unscale(self, original: Any) -> Any:
+        watch = self
+
+        def unscale_(self: Any, optimizer: Any) -> None:
+            original(self, optimizer)
+            watch._unscaled.add(id(optimizer))
+            watch._clipped = True  # gradients were changed on purpose
+
+        return unscale_
+
+    def _wrap_update(self, original: Any) -> Any:
+        watch = self
+
+        def update(self: Any, *args: Any, **kwargs: Any) -> None:
+            before = self.get_scale() if self.is_enabled() else 0.0
+            original(self, *args, **kwargs)
+            if watch.session.active and self.is_enabled() and self.get_scale() < before:
+                for record in watch.optimizers:
+                    record.trace.skipped += 1
+            watch._unscaled.clear()
+            watch._scaled = None
+
+        return update
+
+
+def _call_backward(watch: TrainingWatch, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run a backward; when it fails in a traced step, keep where the failing operation was written."""
+    if not torch.is_anomaly_enabled():
+        original(*args, **kwargs)
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            original(*args, **kwargs)
+        except RuntimeError:
+            for warning in caught:
+                watch.failed_forward = watch.failed_forward or places_of_stack([str(warning.message)])
+            losses = args[0] if not isinstance(args[0], torch.Tensor) else (args[0],)
+            watch.failed_graph = walk_graph(losses)
+            caught.clear()
+            raise
+    for warning in caught:
+        if "nomaly" not in str(warning.message):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _first_with_gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+    held = (p for group in optimizer.param_groups for p in group["params"])
+    return next((p for p in held if p.grad is not None and not p.grad.is_sparse), None)
+
+
+def _state(tensor: torch.Tensor) -> GradientState | None:
+    return None if tensor.grad is None else (id(tensor.grad), tensor.grad._version)
+
+
+def _value(gradient: torch.Tensor) -> float:
+    return float(gradient.detach().flatten()[:256].float().abs().sum())
+
+
+def _note_rate(trace: OptimizerTrace, rate: float) -> None:
+    if not trace.steps:
+        trace.rate_first = rate
+    trace.rate_last = rate
+    if rate >= trace.rate_max:
+        trace.rate_max, trace.steps_starved = rate, 0
+    elif rate < STARVED * trace.rate_max:
+        trace.steps_starved += 1

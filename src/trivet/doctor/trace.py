@@ -1,0 +1,421 @@
+"""The trace of a training: plain numbers and strings that the probe records and the checks read.
+
+A trace can be written to JSON, sent, and diagnosed elsewhere, without the script, its data or its weights.
+To add a signal: a field with a default here, the line that fills it in `probe/`, and the check that reads it.
+"""
+
+import json
+import math
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trivet.doctor.source import Place
+
+VERSION = 1
+T = TypeVar("T")
+
+
+@dataclass
+class ParameterTrace:
+    """A parameter of a module, or a tensor in an optimizer.
+
+    Args:
+        name: Dotted path from the variable that holds the model: `model.decoder.weight`.
+        model: Name of the outermost module, empty for a tensor of no module.
+        owner: Class of the module that holds it directly.
+        place: Where the user's code makes it.
+        optimizers: Indices of the optimizers that ever held it.
+        observed: Recorded optimizer steps at which it was looked at.
+        with_gradient, with_nonzero: At how many of them it had a gradient, and one other than zero.
+        reached: In how many of the walked backward passes the loss' graph led to it; `None` if none was walked.
+        first_energy: Square of the gradient's norm at the first step that had any.
+        gradient_norms, weight_norms: At recorded steps (a bounded sample), before the update.
+        changed: Whether its values were seen to move; `None` when looked at once only.
+        moved_while_frozen: Steps of an optimizer in which it moved without requiring a gradient.
+        decayed_only: Steps in which its gradient was zero everywhere and the optimizer moved it.
+        called: Whether the module that holds it was called in a recorded step; `None` when not known.
+        called_with_gradient: Whether it was called with gradients enabled.
+        in_eval, in_train: Recorded training steps whose forward found its module in either mode.
+        cut: Where the user's code takes it (or what depends on it) out of the graph.
+        registered: Whether a module hands it out with `parameters()`.
+        hidden_in: The module and attribute of a plain list or dict that keeps it from being registered.
+        poisoned: Values that were never filled, of a model built with poisoned memory.
+        largest, denormal_share: Largest magnitude and share of denormal values when first seen.
+    """
+
+    name: str
+    model: str
+    owner: str
+    shape: list[int]
+    count: int
+    requires_grad: bool
+    place: Place | None = None
+    optimizers: list[int] = field(default_factory=list)
+    observed: int = 0
+    with_gradient: int = 0
+    with_nonzero: int = 0
+    reached: int | None = None
+    first_energy: float = 0.0
+    gradient_norms: list[float] = field(default_factory=list)
+    weight_norms: list[float] = field(default_factory=list)
+    changed: bool | None = None
+    moved_while_frozen: int = 0
+    decayed_only: int = 0
+    called: bool | None = None
+    called_with_gradient: bool = False
+    in_eval: int = 0
+    in_train: int = 0
+    cut: Place | None = None
+    registered: bool = True
+    hidden_in: str | None = None
+    poisoned: int = 0
+    largest: float = 0.0
+    denormal_share: float = 0.0
+    alive: bool = True
+
+
+@dataclass
+class BatchNormTrace:
+    """A batch-norm layer: its settings, and what went through it while training."""
+
+    name: str
+    momentum: float | None
+    eps: float
+    place: Place | None = None
+    tracks: bool = True
+    affine_trainable: bool = False
+    calls_in_train: int = 0
+    calls_in_eval: int = 0
+    samples: list[int] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=list)
+    jitter: list[float] = field(default_factory=list)
+
+
+@dataclass
+class ModelTrace:
+    """An outermost module.
+
+    Args:
+        trained: Whether some of its parameters received a gradient.
+        mode_dependent: Whether it holds layers that differ between train and eval (active dropout, batch norm).
+        steps_in_train, steps_in_eval: Optimizer steps whose forward (with gradients) ran in either mode.
+        eval_after_train: Such steps in eval mode after others in train mode.
+        eval_place, train_place: Where the user's code last switched it.
+        evaluations_in_train, evaluations_in_eval: Phases of forwards without gradients between training steps.
+        evaluation_place: Where the first such phase in train mode was called.
+        repeated: Containers that hold one module with parameters several times: container, class, count, line.
+        fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
+        eval_parts: Submodules put to eval on their own while the model trains.
+        frozen_norms: Frozen parts (name) whose batch-norm statistics moved, with the count of batches.
+    """
+
+    name: str
+    kind: str
+    place: Place | None = None
+    trained: bool = False
+    mode_dependent: bool = False
+    steps_in_train: int = 0
+    steps_in_eval: int = 0
+    eval_after_train: int = 0
+    ever_eval: bool = False
+    eval_place: Place | None = None
+    train_place: Place | None = None
+    evaluations_in_train: int = 0
+    evaluations_in_eval: int = 0
+    evaluation_place: Place | None = None
+    repeated: list["RepeatedModule"] = field(default_factory=list)
+    fake_freezes: list[str] = field(default_factory=list)
+    eval_parts: dict[str, Place] = field(default_factory=dict)
+    frozen_norms: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class RepeatedModule:
+    """One module with parameters in several places of a container."""
+
+    container: str
+    container_kind: str
+    kind: str
+    times: int
+    parameters: int
+    place: Place | None = None
+
+
+@dataclass
+class OptimizerTrace:
+    """An optimizer, and the loop around it.
+
+    Args:
+        tensors: Count of tensors it holds.
+        steps: How often it stepped.
+        stale, judged: Steps for which the gradients of the step before were still there when the next backward
+            began, of those where this was looked at.
+        windows, cancelled: Windows between two steps with several backward passes; of these the ones in which
+            gradients were cleared between the passes.
+        empty_steps: Steps at which no tensor had a gradient.
+        rate_first, rate_max, rate_last: Learning rate of the first group.
+        steps_starved: Steps, after the highest rate, at less than a thousandth of it.
+        skipped: Steps that a gradient scaler left out.
+    """
+
+    kind: str
+    place: Place | None = None
+    name: str = ""
+    tensors: int = 0
+    steps: int = 0
+    step_place: Place | None = None
+    clear_place: Place | None = None
+    stale: int = 0
+    judged: int = 0
+    windows: int = 0
+    cancelled: int = 0
+    empty_steps: int = 0
+    weight_decay: float = 0.0
+    rate_first: float = 0.0
+    rate_max: float = 0.0
+    rate_last: float = 0.0
+    steps_starved: int = 0
+    skipped: int = 0
+
+
+@dataclass
+class StepTrace:
+    """A recorded step: index over all optimizers, which one, learning rate, norms before the update."""
+
+    step: int
+    optimizer: int
+    rate: float
+    gradient_norm: float | None = None
+    weight_norm: float | None = None
+    finite: bool = True
+
+
+@dataclass
+class LossTrace:
+    """A loss function called at a line of the user's code; the facts are of calls that were looked at.
+
+    Args:
+        function: Name in `torch.nn.functional`.
+        trained: Calls whose input requires a gradient.
+        examined: Calls that were looked into.
+        probabilities: Calls whose input lies on the simplex over the classes.
+        squashed: Calls whose input lies within 0-1 everywhere.
+        spread: Calls that broadcast both sides into a larger tensor.
+        all_ignored: Calls all of whose targets are the ignored value.
+        outside: Calls with targets outside what the loss accepts.
+        produced_by: The operation that made the input, and its line in the user's code.
+    """
+
+    function: str
+    place: Place | None
+    calls: int = 0
+    trained: int = 0
+    examined: int = 0
+    input_shape: list[int] = field(default_factory=list)
+    target_shape: list[int] = field(default_factory=list)
+    input_dtype: str = ""
+    target_dtype: str = ""
+    classes: int | None = None
+    ignore_index: int | None = None
+    input_min: float = math.inf
+    input_max: float = -math.inf
+    target_min: float = math.inf
+    target_max: float = -math.inf
+    probabilities: int = 0
+    squashed: int = 0
+    spread: int = 0
+    all_ignored: int = 0
+    outside: int = 0
+    produced_by: str = ""
+    produced_at: Place | None = None
+
+
+@dataclass
+class InputTrace:
+    """What the first layer with weights of a model was given: kind of the layer, and the range of its input."""
+
+    model: str
+    layer: str
+    kind: str
+    place: Place | None
+    shape: list[int]
+    batches: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    normalised_next: bool = False
+
+
+@dataclass
+class SchedulerTrace:
+    """A learning-rate scheduler: how often the script stepped it, and whether another one steps it."""
+
+    kind: str
+    place: Place | None
+    optimizer: int | None
+    steps: int = 0
+    step_place: Place | None = None
+    inside_another: bool = False
+    period: int | None = None
+
+
+@dataclass
+class LoadTrace:
+    """A call of `load_state_dict` before training: keys given, found in the model, and really brought from outside."""
+
+    model: str
+    place: Place | None
+    strict: bool
+    given: int
+    matched: int
+    own: int
+    wanted: int
+    example_given: str = ""
+    example_wanted: str = ""
+
+
+@dataclass
+class ScalerTrace:
+    """Gradient clipping while a scaler is in use: calls on scaled gradients, of all calls."""
+
+    clips: int = 0
+    clips_scaled: int = 0
+    place: Place | None = None
+    scale: float = 0.0
+
+
+@dataclass
+class BackwardTrace:
+    """The backward passes: how many, from where, and how many parameters the walked graphs reached."""
+
+    calls: int = 0
+    place: Place | None = None
+    walked: int = 0
+    reached_parameters: int = 0
+    nodes: int = 0
+    not_finite: int = 0
+    first_not_finite: int | None = None
+    weights_finite_then: bool = True
+    loss_operations: list[str] = field(default_factory=list)
+    cuts: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass
+class ExceptionTrace:
+    """What ended the script: type, message, the user's lines (innermost first) and what is known besides.
+
+    Args:
+        forward: The user's lines of the forward operation whose backward failed.
+        in_place: Lines of the user's code that change a tensor in place, those on the failing path first.
+    """
+
+    kind: str
+    message: str
+    places: list[Place] = field(default_factory=list)
+    forward: list[Place] = field(default_factory=list)
+    in_place: list[Place] = field(default_factory=list)
+
+
+@dataclass
+class Cost:
+    """The probe's own time, and its share of the time between the first and the last step."""
+
+    seconds: float = 0.0
+    share: float = 0.0
+    watched_seconds: float = 0.0
+
+
+@dataclass
+class Trace:
+    """All that was recorded of a training."""
+
+    version: int = VERSION
+    script: str = ""
+    steps: int = 0
+    epochs: int = 0
+    ended: str = "whole"
+    torch: str = ""
+    compiled: bool = False
+    parameters: list[ParameterTrace] = field(default_factory=list)
+    models: list[ModelTrace] = field(default_factory=list)
+    batch_norms: list[BatchNormTrace] = field(default_factory=list)
+    optimizers: list[OptimizerTrace] = field(default_factory=list)
+    recorded: list[StepTrace] = field(default_factory=list)
+    loss_curve: list[tuple[int, float]] = field(default_factory=list)
+    backward: BackwardTrace = field(default_factory=BackwardTrace)
+    losses: list[LossTrace] = field(default_factory=list)
+    inputs: list[InputTrace] = field(default_factory=list)
+    schedulers: list[SchedulerTrace] = field(default_factory=list)
+    loads: list[LoadTrace] = field(default_factory=list)
+    scaler: ScalerTrace = field(default_factory=ScalerTrace)
+    exception: ExceptionTrace | None = None
+    poisoned: bool = False
+    cost: Cost = field(default_factory=Cost)
+
+    def write(self, path: str | Path) -> None:
+        """Write the trace as JSON."""
+        Path(path).write_text(json.dumps(_plain(asdict(self)), indent=1), encoding="utf-8")
+
+
+def read_trace(path: str | Path) -> Trace:
+    """Read a trace that `Trace.write` wrote.
+
+    Raises:
+        ValueError: If the file is not such a trace, or of another version; the message says where.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+        raise ValueError(f"{path}: cannot be read as a trace: {fault}") from fault
+    if not isinstance(values, dict) or values.get("version") != VERSION:
+        raise ValueError(f"{path}: not a trace of version {VERSION}")
+    try:
+        return _typed(Trace, values, "trace")
+    except RecursionError as fault:
+        raise ValueError(f"{path}: not a trace: nested too deeply") from fault
+
+
+def _plain(value: Any) -> Any:
+    """Replace numbers that JSON has no form for by their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    """Build a value of an annotated type from JSON, refusing whatever does not fit."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in parts:
+            return None
+        return _typed(next(part for part in parts if part is not type(None)), value, where)
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: an object is wanted, not {value!r:.40}")
+        hints = typing.get_type_hints(kind)
+        unknown = value.keys() - {item.name for item in fields(kind)}
+        if unknown:
+            raise ValueError(f"{where}: unknown key {min(unknown)!r}")
+        try:
+            return kind(**{key: _typed(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+        except TypeError as fault:
+            raise ValueError(f"{where}: {fault}") from fault
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _typed(parts[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_typed(parts[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(_typed(part, item, where) for part, item in zip(parts, value, strict=True))
+    if kind is float and (isinstance(value, (int, float)) or value in ("nan", "inf", "-inf")):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise ValueError(f"{where}: {getattr(kind, '__name__', kind)} is wanted, not {value!r:.40}")
