@@ -33,6 +33,8 @@ class Backbone(nn.Module):
         name: Any name of `timm.list_models()`, with or without a tag for its weights (`resnet18.a1_in1k`).
         levels: Finest and coarsest level wanted; what is coarser than the network is left to the neck.
         drop_path: Share of residual branches dropped in training, in 0-1.
+        strides: For small pictures, the stride of the stem and of each stage where it is not timm's: 1 in place of
+            2, as (1, 2, 2, 2, 2) for a RegNet; `None` leaves all as they are.
         timm_weights: Whether timm fetches its ImageNet weights.
 
     Attributes:
@@ -55,6 +57,7 @@ class Backbone(nn.Module):
         *,
         levels: tuple[int, int] = (3, _COARSEST_LEVEL),
         drop_path: float = 0.0,
+        strides: tuple[int, ...] | None = None,
         timm_weights: bool = False,
     ) -> None:
         super().__init__()
@@ -63,13 +66,15 @@ class Backbone(nn.Module):
         if timm_weights:
             _require_weights(name)
         options = {"pretrained": timm_weights, **({"drop_path_rate": drop_path} if drop_path else {})}
-        body = _cut(name, levels, options)
-        self.body = body
+        if strides is None:
+            self.body = body = _cut(name, levels, options)
+            reductions = body.feature_info.reduction()
+        else:
+            body, reductions = _cut_for_small(name, levels, options, strides)
+            self.body = body
         self.features = tuple(
             FeatureSpec(channels, stride)
-            for channels, stride in zip(
-                body.feature_info.channels(), body.feature_info.reduction(), strict=True
-            )
+            for channels, stride in zip(body.feature_info.channels(), reductions, strict=True)
         )
         self.mean = tuple(body.pretrained_cfg["mean"])
         self.std = tuple(body.pretrained_cfg["std"])
@@ -92,6 +97,24 @@ def packaged_weights(name: str) -> Path | None:
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
 
 
+def timm_state(name: str) -> dict[str, Tensor]:
+    """Return the ImageNet weights of a whole timm network, its classifier among them.
+
+    Raises:
+        UsageError: If timm has no such network or its weights cannot be fetched.
+    """
+    if not timm.is_model(name):
+        raise UsageError(
+            f"there are no ImageNet weights for backbone {name!r}",
+            "start without (pretrained=False) or give a file (pretrained=FILE)",
+        )
+    _require_weights(name)
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except OSError as fault:
+        raise _no_weights(name, str(fault).splitlines()[0]) from fault
+
+
 def _cut(name: str, levels: tuple[int, int], options: dict[str, Any]) -> Any:
     """Return timm's network, giving one map for each of its strides within the levels."""
     likely = range(-max(1, 1 + _COARSEST_LEVEL - levels[0]), 0)
@@ -110,6 +133,28 @@ def _cut(name: str, levels: tuple[int, int], options: dict[str, Any]) -> Any:
         )
     made = tuple(index % len(strides) for index in body.feature_info.out_indices)
     return body if made == wanted else _create(name, wanted, options)
+
+
+def _cut_for_small(
+    name: str, levels: tuple[int, int], options: dict[str, Any], strides: tuple[int, ...]
+) -> tuple[Any, list[int]]:
+    """Return timm's network with these strides of its stem and stages, and the stride of each of its maps."""
+    whole = _create(name, (-1,), options)
+    parts = [(info["module"], info["reduction"]) for info in whole.feature_info.info]
+    try:
+        reductions = restrided(parts, strides)
+    except UsageError as fault:
+        raise UsageError(f"backbone {name!r}: {fault.message}", fault.hint) from fault
+    deepest = {stride: index for index, stride in enumerate(reductions)}
+    wanted = tuple(i for stride, i in deepest.items() if 2 ** levels[0] <= stride <= 2 ** levels[1])
+    if not wanted:
+        raise _no_maps(name, deepest, levels)
+    body = _create(name, wanted, options)
+    for (module, before), stride, after in zip(parts, strides, reductions, strict=True):
+        if stride == 1 and hasattr(body, module):
+            keep_size(getattr(body, module))
+        del before, after
+    return body, [reductions[index] for index in wanted]
 
 
 def _create(name: str, indices: tuple[int, ...], options: dict[str, Any]) -> Any:

@@ -10,12 +10,14 @@ from typing import Any
 from torch import nn
 
 from trivet.errors import UsageError, unknown_name
-from trivet.models.backbone import Backbone, packaged_weights
+from trivet.models.backbone import Backbone, packaged_weights, timm_state
+from trivet.models.backbones import BACKBONES
 from trivet.models.blocks import Style
 from trivet.models.files import read_weights
 from trivet.models.heads import HEADS
 from trivet.models.model import Model
 from trivet.models.necks import NECKS
+from trivet.models.outside import OUTSIDE
 from trivet.models.spec import ModelSpec
 from trivet.models.weights import load_weights
 from trivet.models.zoo import zoo_entry
@@ -30,8 +32,8 @@ _PICTURE = ("size_hw", "mean", "std", "fill_rgb")
 _SET_HERE = {"classes", "timm_weights", "style"}
 
 # What a model of parts has where nothing else is said, by the name of its head.
-_NECKS = {"anchor": "bifpn", "semantic": "fpn", "pooled": "none", "flat": "none"}
-_OPTIONS: dict[str, dict[str, Any]] = {"semantic": {"levels": (2, 5)}}
+_NECKS = {"anchor": "bifpn", "semantic": "fpn", "large_fov": "none", "pooled": "none", "flat": "none"}
+_OPTIONS: dict[str, dict[str, Any]] = {"semantic": {"levels": (2, 5)}, "large_fov": {"levels": (3, 3)}}
 
 
 def build_model(
@@ -48,8 +50,8 @@ def build_model(
 
     Args:
         name: A name of `ZOO`, or the `spec` of a model built before.
-        backbone: A timm name, a module with `features`, `mean` and `std`, or a function that makes one. Here and
-            below, `None` keeps what `name` says.
+        backbone: A name of `BACKBONES` or timm, a module with `features`, `mean` and `std`, or a function that makes one.
+            Here and below, `None` keeps what `name` says.
         neck: A name of `NECKS`, a module with `features`, or a function of the backbone's features that makes one.
             Without a name, `None` is `bifpn` for boxes, `fpn` for masks and `none` for classes.
         head: A name of `HEADS`, a module, or a function of the neck's features and `classes` that makes one.
@@ -79,15 +81,20 @@ def build_model(
         )
     file = _weights_file(parts["backbone"], pretrained)
     makers = {kind: _maker(kind, part) for kind, part in parts.items()}
+    fetched = None
     if pretrained is True and file is None:
-        makers["backbone"] = partial(makers["backbone"], timm_weights=True)
+        if parts["backbone"] in BACKBONES:
+            fetched = timm_state(str(parts["backbone"]))
+        else:
+            makers["backbone"] = partial(makers["backbone"], timm_weights=True)
     options = (
         _inherited(start.options, makers, backbone_replaced=start.name is not None and backbone is not None)
         | options
     )
     model = _assemble(parts, makers, options, classes=classes, name=start.name)
-    if file is not None:
-        load_weights(model, file)
+    weights = fetched if file is None else file
+    if weights is not None:
+        load_weights(model, weights)
     return model
 
 
@@ -126,6 +133,11 @@ def _start_from(head: Part | None) -> _Start:
 
 def _published(name: str | ModelSpec) -> _Start:
     if isinstance(name, ModelSpec):
+        if name.head == OUTSIDE:
+            raise UsageError(
+                f"this model was wrapped from an outside module, {name.backbone}, which only its author can make",
+                "make it again, then wrap_model(module, ...) and load_weights(model, FILE)",
+            )
         options = {**name.options, **{key: getattr(name, key) for key in _PICTURE}}
         parts: dict[str, Part] = {"backbone": name.backbone, "neck": name.neck, "head": name.head}
         return _Start(parts, name.classes, options, name.name)
@@ -151,7 +163,7 @@ def _maker(kind: str, part: Part) -> Maker:
     if not isinstance(part, str):
         return part
     if kind == "backbone":
-        return partial(Backbone, part)
+        return BACKBONES[part] if part in BACKBONES else partial(Backbone, part)
     if part not in _TABLES[kind]:
         raise unknown_name(kind, part, _TABLES[kind])
     return _TABLES[kind][part]

@@ -17,7 +17,7 @@ class ModelCount:
 
     Args:
         parameters: Trainable or not.
-        macs: Multiply-adds of convolutions and linear layers for one image; 1 of them is 2 FLOPs, though papers
+        macs: Multiply-adds of convolutions, transposed too, and linear layers for one image; 1 of them is 2 FLOPs, though papers
             often call it one.
         by_part: Part name -> (parameters, macs).
     """
@@ -45,7 +45,7 @@ def count_model(model: nn.Module, size_hw: tuple[int, int]) -> ModelCount:
         layer.register_forward_hook(_adder(macs, name))
         for name, part in model.named_children()
         for layer in part.modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     ]
     shapes = {
         name: torch.empty_like(value, device="meta")
@@ -69,12 +69,17 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _adder(macs: dict[str, int], part: str) -> Callable[[nn.Module, object, Tensor], None]:
-    """Return a hook that adds a layer's multiply-adds to its part: one an output number and input it sees."""
+def _adder(macs: dict[str, int], part: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    """Return a hook that adds a layer's multiply-adds to its part.
 
-    def add(layer: nn.Module, _: object, result: Tensor) -> None:
+    They are one for an output number and input it sees; a transposed convolution is one run backwards: one for an
+    input number and output it reaches.
+    """
+
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
         weight = layer.weight
         assert isinstance(weight, Tensor), "a convolution or linear layer has a weight"
-        macs[part] = macs.get(part, 0) + result.numel() * weight[0].numel()
+        counted = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else result
+        macs[part] = macs.get(part, 0) + counted.numel() * weight[0].numel()
 
     return add

@@ -5,7 +5,9 @@ left out by `from_timm` (a classifier on top of a backbone) and kept as they are
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import nn
 
 Names = dict[str, str]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -72,6 +74,23 @@ def from_timm(keys: Iterable[str], *, wanted: Iterable[str]) -> Names:
         if source in given:
             names[source] = f"backbone.body.{name}"
     return names
+
+
+def from_classifier(keys: Iterable[str], *, parts: Mapping[str, nn.Module]) -> Names:
+    """Map the layers after a classification network's features onto the parts that say they are made of them.
+
+    Args:
+        keys: The names in the file.
+        parts: Our parts by name; one that wants such layers has `weight_names`: its names -> names it may find.
+    """
+    given = set(keys)
+    return {
+        theirs: f"{kind}.{ours}"
+        for kind, part in parts.items()
+        for ours, known in getattr(part, "weight_names", {}).items()
+        for theirs in known
+        if theirs in given
+    }
 
 
 _LITE_OUTSIDE = {

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec
+from trivet.models.padding import cut_back, pad_to_multiple
 from trivet.models.spec import ModelSpec
 from trivet.structures import TASKS, TaskName
 
@@ -70,8 +71,17 @@ class Model(nn.Module):
         return spec
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Any:
-        """Return the head's output for normalised images of any size."""
-        return self.head(self.neck(self.backbone(images)))
+        """Return the head's output for normalised images of any size.
+
+        A head that wants sides of a `multiple` gets them: images are padded at the right and bottom, and its dense
+        output is cut back.
+        """
+        padded = pad_to_multiple(images, getattr(self.head, "multiple", 1))
+        output = self.head(self.neck(self.backbone(padded)))
+        if padded is images:
+            return output
+        height, width = images.shape[-2:]
+        return cut_back(output, (height, width), (padded.shape[-2], padded.shape[-1]))
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return 0-255 images as `forward` takes them: float32, mean 0, in the memory format they came in."""

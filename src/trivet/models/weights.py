@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trivet.errors import UsageError
 from trivet.models.files import WeightsFile, plain_state, read_weights, save_weights
-from trivet.models.layouts import from_effdet, from_lite_package, from_timm
+from trivet.models.layouts import from_classifier, from_effdet, from_lite_package, from_timm
 from trivet.models.model import Model
 from trivet.structures import LabelMap
 
@@ -17,6 +17,7 @@ __all__ = ["WeightsReport", "load_weights", "save_weights"]
 
 Labels = LabelMap | Sequence[str]
 
+_OURS = ("backbone.", "head.module.")  # where every network of ours, or a wrapped one, has its first layers
 _SHOWN = 3
 
 
@@ -64,7 +65,8 @@ def load_weights(
 ) -> WeightsReport:
     """Fill a model from a file or state dict laid out as ours, effdet's, timm's or the lite packages'.
 
-    A classification network fills the backbone; neck and head stay as they are. A detector of other classes
+    A classification network fills the backbone, and the parts made of its classifier's layers (DeconvNet's);
+    everything else stays as it is. A detector of other classes
     fills everything but the rows of its class prediction: the classes that both sides know by name are copied,
     the others stay as the model started them.
 
@@ -88,10 +90,12 @@ def load_weights(
     rows = _map_class_rows(model, given, old=old, new=_class_names(new_labels))
     given |= rows.tensors
     own = model.state_dict()
-    only_backbone = layout in ("timm", "lite package")
-    _check(
-        origin, given, {name: own[name] for name in own if name.startswith("backbone.") or not only_backbone}
-    )
+    if layout in ("timm", "lite package"):
+        given = {name: _as_convolution(tensor, own[name]) for name, tensor in given.items()}
+        wanted = {name: own[name] for name in own if name.startswith("backbone.") or name in given}
+    else:
+        wanted = own
+    _check(origin, given, wanted)
     model.load_state_dict(given, strict=False)
     return WeightsReport(
         layout,
@@ -109,12 +113,13 @@ def _names(model: Model, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, 
     """Return whose layout the tensors have, and their names -> ours."""
     if any(key.startswith(("fpn.", "class_net.", "box_net.")) for key in tensors):
         return "effdet", from_effdet(tensors, min_level=model.anchor_spec.min_level)
-    if any(key.startswith("backbone.") for key in tensors):
+    if any(key.startswith(_OURS) for key in tensors):
         return "trivet", {key: key for key in tensors}
     prefix = "backbone.body."
     wanted = [key.removeprefix(prefix) for key in model.state_dict() if key.startswith(prefix)]
     if "_conv_stem.weight" not in tensors:
-        return "timm", from_timm(tensors, wanted=wanted)
+        parts = {"neck": model.neck, "head": model.head}
+        return "timm", from_timm(tensors, wanted=wanted) | from_classifier(tensors, parts=parts)
     blocks = list(dict.fromkeys(".".join(key.split(".")[:3]) for key in wanted if key.startswith("blocks.")))
     timm_names = from_lite_package(tensors, blocks=blocks)
     ours = from_timm(timm_names.values(), wanted=wanted)
@@ -171,6 +176,12 @@ def _copy_rows(own: Tensor, given: Tensor, *, repeats: int, pairs: Sequence[tupl
         there, here = (torch.tensor(side) for side in zip(*pairs, strict=True))
         result[:, here] = given.unflatten(0, (repeats, -1))[:, there].to(result)
     return result.flatten(0, 1)
+
+
+def _as_convolution(given: Tensor, own: Tensor) -> Tensor:
+    """Return a linear layer's weights as those of the convolution that does the same."""
+    same = given.ndim == 2 and own.ndim == 4 and given.numel() == own.numel()
+    return given.reshape(own.shape) if same else given
 
 
 def _check(origin: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

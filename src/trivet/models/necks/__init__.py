@@ -6,6 +6,7 @@ from functools import partial
 from torch import nn
 
 from trivet.models.necks.bifpn import bifpn_layout
+from trivet.models.necks.deconvnet import DeconvNet
 from trivet.models.necks.fpn import FPN
 from trivet.models.necks.graph import GraphNeck
 from trivet.models.necks.none import NoNeck
@@ -14,6 +15,7 @@ from trivet.models.necks.quad import quad_layout
 
 NECKS: dict[str, Callable[..., nn.Module]] = {
     "bifpn": partial(GraphNeck, layout=bifpn_layout),
+    "deconvnet": DeconvNet,
     "fpn": FPN,
     "none": NoNeck,
     "pan": partial(GraphNeck, layout=pan_layout),
