@@ -108,6 +108,11 @@ PROBLEMS: dict[str, ProblemKind] = {
         "a mask whose image does not exist", "skipped mask", "Put the image back, or delete the mask."
     ),
     "mask-unreadable": ProblemKind("a mask that cannot be decoded", "skipped image", "Write the mask anew."),
+    "outline-unusable": ProblemKind(
+        "an object without an outline that can be drawn",
+        "ignored its box",
+        "Draw its outline; until then the pixels of its box train nothing.",
+    ),
     "unknown-mask-value": ProblemKind(
         "a mask with a value that no class has",
         "skipped image",

@@ -8,13 +8,26 @@ from typing import Literal
 from trivet.data.dataset import Splits
 from trivet.data.overlaps import OVERLAPS
 from trivet.data.problems import refuse
-from trivet.data.sources import cifar, coco, csv_rows, mask_folders, voc, yolo
+from trivet.data.sources import cifar, coco, coco_outlines, csv_rows, mask_folders, voc, yolo, yolo_outlines
 from trivet.data.sources.checked import to_dataset
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading
 from trivet.data.splits import Groups, named_splits
 from trivet.errors import UsageError, unknown_name
 from trivet.structures import TASKS, TaskName
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """How a format of boxes is read for segmentation, where it also has outlines.
+
+    Args:
+        sees: Says which outlines are in a folder, or `None`.
+        read: Reads them.
+    """
+
+    sees: Callable[[Folder], str | None]
+    read: Callable[..., Reading]
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,7 @@ class Source:
         read: Reads it.
         tasks: What its truth can be for, the usual one first.
         last: Whether it is looked for only where no other format is seen: any folders of images look like it.
+        outlines: How it is read for segmentation, if that is not its usual task.
     """
 
     needs: str
@@ -34,15 +48,32 @@ class Source:
     read: Callable[..., Reading]
     tasks: tuple[TaskName, ...] = ("detection",)
     last: bool = False
+    outlines: Outlines | None = None
+
+    def sees_for(self, folder: Folder, task: TaskName | None) -> str | None:
+        """Say what of the format is in a folder for a task, or return `None`."""
+        return self.outlines.sees(folder) if self.outlines and task == "segmentation" else self.sees(folder)
 
 
 SOURCES: dict[str, Source] = {
     "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read, ("classification",)),
-    "coco": Source(coco.NEEDS, coco.sees, coco.read),
+    "coco": Source(
+        coco.NEEDS,
+        coco.sees,
+        coco.read,
+        ("detection", "segmentation"),
+        outlines=Outlines(coco_outlines.sees, coco_outlines.read),
+    ),
     "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
     "masks": Source(mask_folders.NEEDS, mask_folders.sees, mask_folders.read, ("segmentation",)),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),
-    "yolo": Source(yolo.NEEDS, yolo.sees, yolo.read),
+    "yolo": Source(
+        yolo.NEEDS,
+        yolo.sees,
+        yolo.read,
+        ("detection", "segmentation"),
+        outlines=Outlines(yolo_outlines.sees, yolo_outlines.read),
+    ),
 }
 
 
@@ -96,7 +127,10 @@ def read_dataset(
         raise UsageError(f"val_share is at least 0 and less than 1, got {val_share}")
     folder = Folder.at(Path(path), check=check, images=None if images is None else Path(images))
     name, source = _source(folder, format, task)
-    reading = source.read(folder, labels=labels)
+    if source.outlines is not None and task == "segmentation":
+        reading = source.outlines.read(folder, labels=labels, overlap=overlap)
+    else:
+        reading = source.read(folder, labels=labels)
     datasets = [to_dataset(found, folder, reading.labels, check=check) for found in reading.splits]
     if on_bad == "error":
         refuse([found for dataset in datasets for found in dataset.problems])
@@ -111,7 +145,7 @@ def _source(folder: Folder, format: str | Source | None, task: TaskName | None) 
     if format is not None:
         if format not in SOURCES:
             raise unknown_name("data set format", format, SOURCES)
-        if SOURCES[format].sees(folder) is None:
+        if SOURCES[format].sees_for(folder, task) is None:
             raise UsageError(
                 f"{folder.path(folder.file or '')} does not look like {format}",
                 f"{format} needs {SOURCES[format].needs}",
@@ -123,7 +157,7 @@ def _source(folder: Folder, format: str | Source | None, task: TaskName | None) 
             )
         return format, SOURCES[format]
     fitting = {name: source for name, source in SOURCES.items() if task is None or task in source.tasks}
-    seen = _seen(folder, fitting)
+    seen = _seen(folder, fitting, task)
     if len(seen) == 1:
         name = next(iter(seen))
         return name, SOURCES[name]
@@ -138,7 +172,7 @@ def _source(folder: Folder, format: str | Source | None, task: TaskName | None) 
     raise UsageError(f"{folder.root} holds no {kind}: {folder.in_words()}", f"wanted is one of\n{needs}")
 
 
-def _seen(folder: Folder, sources: dict[str, Source]) -> dict[str, str]:
+def _seen(folder: Folder, sources: dict[str, Source], task: TaskName | None) -> dict[str, str]:
     """Return what is in the folder of each format.
 
     Boxes go before masks and masks before classes, as they say more of a folder of images; formats that much else
@@ -146,9 +180,9 @@ def _seen(folder: Folder, sources: dict[str, Source]) -> dict[str, str]:
     """
     tiers: dict[tuple[bool, int], dict[str, Source]] = {}
     for name, source in sources.items():
-        tiers.setdefault((source.last, TASKS.index(source.tasks[0])), {})[name] = source
+        tiers.setdefault((source.last, TASKS.index(task or source.tasks[0])), {})[name] = source
     for _, tier in sorted(tiers.items()):
-        seen = {name: words for name, source in tier.items() if (words := source.sees(folder))}
+        seen = {name: words for name, source in tier.items() if (words := source.sees_for(folder, task))}
         if seen:
             return seen
     return {}

@@ -24,6 +24,7 @@ _COLUMNS = {
     "green": ("g", "green"),
     "blue": ("b", "blue"),
 }
+_OF_MASKS = ("semantic", "mask", "segm")
 _VOID = {
     "void",
     "unlabelled",
@@ -66,8 +67,9 @@ def find_class_list(folder: Folder) -> ClassList | None:
         UsageError: If several are left that say different things.
     """
     lists = [found for file in _candidates(folder) if (found := _read(folder, file)) is not None]
-    if len({found.rows for found in lists}) > 1:
-        lists = [found for found in lists if re.search(r"semantic|mask|segm", stem_of(found.file))] or lists
+    for word in _OF_MASKS:
+        if len({found.rows for found in lists}) > 1:
+            lists = [found for found in lists if word in stem_of(found.file).lower()] or lists
     if len({found.rows for found in lists}) > 1:
         raise UsageError(
             f"{folder.root} holds several class lists: {', '.join(found.file for found in lists)}",

@@ -3,6 +3,8 @@
 import json
 import posixpath
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,10 +15,14 @@ from trivet.data.sources.found import Found, Reading, positions, report_unmentio
 from trivet.errors import DataError, UsageError
 from trivet.structures import LabelMap
 
+Row = TypeVar("Row", bound=msgspec.Struct)
+
 NEEDS = 'a json file with "images", "annotations" (with "bbox") and "categories"'
 
 
-class _Image(msgspec.Struct, gc=False):
+class Image(msgspec.Struct, gc=False):
+    """An image as the json file names it."""
+
     id: int
     file_name: str
     width: int = 0
@@ -37,15 +43,25 @@ class _Category(msgspec.Struct, gc=False):
     name: str
 
 
-class _File(msgspec.Struct, gc=False):
-    images: list[_Image]
-    annotations: list[_Annotation]
+class _File(msgspec.Struct, Generic[Row], gc=False):
+    images: list[Image]
+    annotations: list[Row]
     categories: list[_Category]
+
+
+@dataclass(frozen=True)
+class Opened(Generic[Row]):
+    """One json file: its content, and the faults of the rows that were left out."""
+
+    split: str | None
+    file: str
+    content: _File[Row]
+    problems: list[Problem]
 
 
 def sees(folder: Folder) -> str | None:
     """Say in words what of this format is in the folder, or return `None`."""
-    files = _coco_files(folder)
+    files = coco_files(folder)
     return f"COCO json ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})" if files else None
 
 
@@ -56,33 +72,53 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
         UsageError: If two files tell the same split.
         DataError: If a file is no COCO json, or two files disagree on a category.
     """
-    files = _by_split(folder, _coco_files(folder))
-    opened = {split: _opened(folder, file) for split, file in files.items()}
+    opened = open_files(folder, _Annotation)
+    label_map = categories_of(folder, opened)
+    found = tuple(_found(folder, part, np.array(label_map.file_ids)) for part in opened)
+    report_unmentioned(found, folder)
+    return Reading(label_map, found, notes_of(opened))
+
+
+def open_files(folder: Folder, row: type[Row]) -> list[Opened[Row]]:
+    """Decode every json file of the folder, its annotations as `row`.
+
+    Raises:
+        UsageError: If two files tell the same split.
+        DataError: If a file is no COCO json.
+    """
+    files = _by_split(folder, coco_files(folder))
+    return [Opened(split, file, *_opened(folder, file, row)) for split, file in files.items()]
+
+
+def categories_of(folder: Folder, opened: Sequence[Opened]) -> LabelMap:
+    """Return the class map of the files' categories, by ascending id.
+
+    Raises:
+        DataError: If two files disagree on a category, or none names one.
+    """
     categories: dict[int, str] = {}
-    for split, (content, _) in opened.items():
-        for category in content.categories:
+    for part in opened:
+        for category in part.content.categories:
             name = categories.setdefault(category.id, category.name)
             if name != category.name:
                 raise DataError(
-                    f"{files[split]}: category {category.id} is {category.name!r} here and {name!r} in another file",
+                    f"{part.file}: category {category.id} is {category.name!r} here and {name!r} in another file",
                     "give one of the json files as the path",
                 )
     if not categories:
-        raise DataError(
-            f"{folder.root}: {', '.join(files.values())} name no categories", f"COCO needs {NEEDS}"
-        )
+        names = ", ".join(part.file for part in opened)
+        raise DataError(f"{folder.root}: {names} name no categories", f"COCO needs {NEEDS}")
     ids = sorted(categories)
-    label_map = LabelMap(tuple(categories[i] for i in ids), tuple(ids))
-    found = tuple(
-        _found(folder, split, files[split], *opened.pop(split), np.array(ids)) for split in list(opened)
-    )
-    report_unmentioned(found, folder)
-    return Reading(
-        label_map, found, tuple(f"{split or 'all images'}: {file}" for split, file in files.items())
-    )
+    return LabelMap(tuple(categories[i] for i in ids), tuple(ids))
 
 
-def _coco_files(folder: Folder) -> list[str]:
+def notes_of(opened: Sequence[Opened]) -> tuple[str, ...]:
+    """Say which file each split comes from."""
+    return tuple(f"{part.split or 'all images'}: {part.file}" for part in opened)
+
+
+def coco_files(folder: Folder) -> list[str]:
+    """Return the folder's COCO json files, or the one that was named."""
     files = [folder.file] if folder.file else folder.with_suffix(".json")
     files = [file for file in files if file.lower().endswith(".json") and _is_coco(folder, file)]
     # COCO's own download has keypoints and captions of the same images beside the instances.
@@ -109,11 +145,11 @@ def _by_split(folder: Folder, files: Sequence[str]) -> dict[str | None, str]:
     return splits
 
 
-def _opened(folder: Folder, file: str) -> tuple[_File, list[Problem]]:
+def _opened(folder: Folder, file: str, row: type[Row]) -> tuple[_File[Row], list[Problem]]:
     """Decode quickly what is well formed; otherwise row by row, so that one bad row costs one row."""
     data = folder.path(file).read_bytes()
     try:
-        return msgspec.json.decode(data, type=_File), []
+        return msgspec.json.decode(data, type=_File[row]), []  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
@@ -125,7 +161,7 @@ def _opened(folder: Folder, file: str) -> tuple[_File, list[Problem]]:
     problems: list[Problem] = []
     parts = [
         _rows(content, key, kind, file, problems)
-        for key, kind in (("images", _Image), ("annotations", _Annotation), ("categories", _Category))
+        for key, kind in (("images", Image), ("annotations", row), ("categories", _Category))
     ]
     return _File(*parts), problems
 
@@ -144,15 +180,9 @@ def _rows(content: dict, key: str, kind: type, file: str, problems: list[Problem
     return converted
 
 
-def _found(
-    folder: Folder,
-    split: str | None,
-    file: str,
-    content: _File,
-    problems: list[Problem],
-    category_ids: np.ndarray,
-) -> Found:
-    images, names = _images(folder, split, file, content.images, problems)
+def _found(folder: Folder, opened: Opened[_Annotation], category_ids: np.ndarray) -> Found:
+    file, content, problems = opened.file, opened.content, opened.problems
+    images, names = images_there(folder, opened)
     boxes = content.annotations
     image_ids = np.fromiter((image.id for image in images), np.int64, len(images))
     of_image = np.fromiter((box.image_id for box in boxes), np.int64, len(boxes))
@@ -161,10 +191,10 @@ def _found(
     listed = np.fromiter((image.id for image in content.images), np.int64, len(content.images))
     labels, known = positions(category, category_ids)
     index, there = positions(of_image, image_ids)
-    _report_rows(file, boxes, where, np.isin(of_image, listed), known, problems)
+    report_rows(opened, of_image, category, where, np.isin(of_image, listed), known)
     xywh = np.array([box.bbox for box in boxes], np.float64).reshape(-1, 4)
     found = Found(
-        split=split,
+        split=opened.split,
         names=names,
         files=[file],
         image_ids=image_ids,
@@ -181,14 +211,15 @@ def _found(
     return found.keep_boxes(there & known)
 
 
-def _images(
-    folder: Folder, split: str | None, file: str, images: list[_Image], problems: list[Problem]
-) -> tuple[list[_Image], list[str]]:
-    """Return the images that exist, each with its path."""
-    kept, names, seen = [], [], set()
+def images_there(folder: Folder, opened: Opened) -> tuple[list[Image], list[str]]:
+    """Return the images that exist, each with its path, and report the others."""
+    file, problems = opened.file, opened.problems
+    kept: list[Image] = []
+    names: list[str] = []
+    seen: set[int] = set()
     near = posixpath.dirname(file)
-    for image in images:
-        name = folder.image_named(image.file_name, near=near, split=split)
+    for image in opened.content.images:
+        name = folder.image_named(image.file_name, near=near, split=opened.split)
         if image.id in seen:
             problems.append(
                 problem("image-id-twice", file, f"id {image.id}, the second is {image.file_name}")
@@ -203,19 +234,30 @@ def _images(
     return kept, names
 
 
-def _report_rows(
-    file: str,
-    boxes: list[_Annotation],
+def report_rows(
+    opened: Opened,
+    of_image: np.ndarray,
+    category: np.ndarray,
     where: np.ndarray,
     listed: np.ndarray,
     known: np.ndarray,
-    problems: list[Problem],
 ) -> None:
+    """Report annotations of unlisted images, of unknown categories, and under one id.
+
+    Args:
+        opened: The file.
+        of_image: int64 `[m]`, the image id of each annotation.
+        category: int64 `[m]`.
+        where: int64 `[m]`, the annotations' ids.
+        listed: bool `[m]`, whether the image is among the file's.
+        known: bool `[m]`, whether the category is.
+    """
+    file, problems = opened.file, opened.problems
     for row in np.flatnonzero(~listed):
-        detail = f"annotation {where[row]}: image id {boxes[row].image_id} is not among the images"
+        detail = f"annotation {where[row]}: image id {of_image[row]} is not among the images"
         problems.append(problem("annotation-without-image", file, detail))
     for row in np.flatnonzero(listed & ~known):
-        detail = f"annotation {where[row]}: category id {boxes[row].category_id} is not among the categories"
+        detail = f"annotation {where[row]}: category id {category[row]} is not among the categories"
         problems.append(problem("unknown-label", file, detail))
     ids, counts = np.unique(where[where >= 0], return_counts=True)
     for i in np.flatnonzero(counts > 1):

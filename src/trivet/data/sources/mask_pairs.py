@@ -74,9 +74,11 @@ def _lists(folder: Folder) -> dict[str | None, str]:
         return {split_of(folder.file): folder.file} if folder.file.lower().endswith(".txt") else {}
     for place in _LIST_FOLDERS:
         files = {word: posixpath.join(place, f"{word}.txt") for word in _LISTS}
-        found = {SPLIT_WORDS[word]: file for word, file in files.items() if file in folder.files}
+        found: dict[str | None, str] = {
+            SPLIT_WORDS[word]: file for word, file in files.items() if file in folder.files
+        }
         if found:
-            return dict(found)
+            return found
     return {}
 
 
@@ -195,8 +197,8 @@ def _add(pairs: Pairs, image_stems: Mapping[str, str], found: Mapping[str, str |
             pairs.add(image, mask_of[stem])
         else:
             pairs.problems.append(problem("image-without-mask", image, "no mask has its name"))
-    for mask, stem in found.items():
-        if stem is None:
+    for mask, own in found.items():
+        if own is None:
             pairs.problems.append(problem("mask-without-image", mask, "there is no image of its name"))
 
 

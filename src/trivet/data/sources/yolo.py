@@ -5,6 +5,7 @@ with `labels`), or `b.txt` beside the image. An image without one is a negative,
 polygons (class, then three or more points) become the polygon's box; of rows with key points the box is kept.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -44,7 +45,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:
         UsageError: If there are several yaml files or label folders and none is chosen.
         DataError: If the yaml file is malformed or its images are not there.
     """
-    config = _config(folder)
+    config = config_of(folder)
     finder = LabelFinder(folder, labels)
     splits = []
     for split, names in config.images.items():
@@ -53,14 +54,21 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:
         for name in names:
             _add_image(rows, folder, name, finder.file_of(name), has_points=config.has_points)
         splits.append(rows)
-    for text in finder.unused():
-        rows = next((rows for rows in splits if rows.split == split_of(text)), splits[0])
-        rows.add_problem("annotation-without-image", text, "there is no image of its name")
+    report_unused(finder, splits)
     found = [rows.found("line", normalised=True) for rows in splits]
-    label_map = config.labels or _label_map(folder, found)
+    label_map = config.labels or label_map_of(
+        folder, (int(i) for part in found for i in np.unique(part.labels))
+    )
     return Reading(
         label_map, tuple(_mapped(part, label_map) for part in found), (*config.notes, *finder.notes())
     )
+
+
+def report_unused(finder: LabelFinder, splits: Sequence[Rows]) -> None:
+    """Report the label files that no image asked for."""
+    for text in finder.unused():
+        rows = next((rows for rows in splits if rows.split == split_of(text)), splits[0])
+        rows.add_problem("annotation-without-image", text, "there is no image of its name")
 
 
 def _has_rows(folder: Folder, text: str) -> bool:
@@ -72,7 +80,13 @@ def _has_rows(folder: Folder, text: str) -> bool:
     return True
 
 
-def _config(folder: Folder) -> Config:
+def config_of(folder: Folder) -> Config:
+    """Return what the data set says of itself: its yaml file, its lists of images, or its folders.
+
+    Raises:
+        UsageError: If there are several yaml files and none is chosen.
+        DataError: If the yaml file is malformed or its images are not there.
+    """
     if folder.file is not None and is_image_list(folder, folder.file):
         return images_of(folder, {split_of(folder.file): folder.file}, file=folder.file)
     configs = config_files(folder)
@@ -96,33 +110,36 @@ def _config(folder: Folder) -> Config:
 
 def _add_image(rows: Rows, folder: Folder, name: str, file: str | None, *, has_points: bool) -> None:
     image = rows.add_image(name, file or name, image_id=len(rows.names))
+    for number, line in lines_of(rows, folder, image, file):
+        try:
+            class_id, box = parse_row(line, has_points=has_points)
+        except ValueError as fault:
+            rows.add_problem("unreadable-row", file or name, f"line {number}: {fault}")
+        else:
+            rows.add_box(image, box, label=class_id, where=number)
+
+
+def lines_of(rows: Rows, folder: Folder, image: int, file: str | None) -> list[tuple[int, str]]:
+    """Return the numbered lines of the image that was added last; it is taken back if its file cannot be read."""
     if file is None:
-        rows.add_problem("image-without-label-file", name, "no object is known of it")
-        return
+        rows.add_problem("image-without-label-file", rows.names[image], "no object is known of it")
+        return []
     try:
         text = folder.path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         rows.add_problem("annotation-unreadable", file, str(fault))
         rows.drop_image(image)
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            class_id, box = parse_row(line, has_points=has_points)
-        except ValueError as fault:
-            rows.add_problem("unreadable-row", file, f"line {number}: {fault}")
-        else:
-            rows.add_box(image, box, label=class_id, where=number)
+        return []
+    return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
 
-def _label_map(folder: Folder, found: list[Found]) -> LabelMap:
+def label_map_of(folder: Folder, seen: Iterable[int]) -> LabelMap:
     """Return the class map of a data set without a yaml file: from a list of names, else the ids themselves."""
     for file in CLASS_LISTS:
         if file in folder.files:
             lines = folder.path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
             return LabelMap.from_names([line.strip() for line in lines if line.strip()])
-    ids = sorted({int(i) for part in found for i in np.unique(part.labels)})
+    ids = sorted(set(seen))
     if not ids:
         raise DataError(f"{folder.root}: its label files hold no object", f"YOLO needs {NEEDS}")
     return LabelMap(tuple(str(i) for i in ids), tuple(ids))

@@ -51,11 +51,13 @@ def config_files(folder: Folder) -> list[str]:
 
 
 def is_image_list(folder: Folder, file: str) -> bool:
-    """Whether a file is a list of images: text whose first line ends like an image file."""
+    """Whether a file is a list of images: text whose first line names an image file, and not its mask after it."""
     if not file.lower().endswith(".txt") or not folder.path(file).is_file():
         return False
     with folder.path(file).open(encoding="utf-8-sig", errors="replace") as stream:
-        return posixpath.splitext(stream.readline().strip())[1].lower() in SUFFIXES
+        fields = stream.readline(10_000).split()
+    endings = [posixpath.splitext(field)[1].lower() in SUFFIXES for field in fields]
+    return bool(endings) and endings[-1] and sum(endings) == 1
 
 
 def read_config(folder: Folder, file: str) -> Config:

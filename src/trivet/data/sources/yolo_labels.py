@@ -127,18 +127,36 @@ def parse_row(line: str, *, has_points: bool = False) -> tuple[int, tuple[float,
         >>> parse_row("0 0.1 0.1 0.9 0.2 0.5 0.75")
         (0, (0.1, 0.1, 0.9, 0.75))
     """
+    class_id, numbers = _numbers(line, most=float("inf") if has_points else _LARGEST_SHARE)
+    if len(numbers) == 4 or (has_points and len(numbers) > 4):
+        x, y, width, height = numbers[:4]
+        return class_id, (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        xs, ys = numbers[::2], numbers[1::2]
+        return class_id, (min(xs), min(ys), max(xs), max(ys))
+    raise ValueError(
+        f"it has {1 + len(numbers)} fields, where 5 (a box) or 7, 9, 11... (a polygon) are wanted"
+    )
+
+
+def parse_outline(line: str) -> tuple[int, list[float] | None, tuple[float, float, float, float]]:
+    """Read a row as class, polygon (x1, y1, x2, y2..., `None` where the row is a box) and box, in shares of the size.
+
+    Raises:
+        ValueError: As `parse_row`.
+    """
+    class_id, numbers = _numbers(line, most=_LARGEST_SHARE)
+    return class_id, numbers if len(numbers) > 4 else None, parse_row(line)[1]
+
+
+def _numbers(line: str, *, most: float) -> tuple[int, list[float]]:
+    """Return a row's class and the numbers after it, none of which may be larger than `most`."""
     fields = line.split()
     class_id, *numbers = map(float, fields)
     if not class_id.is_integer():
         raise ValueError(f"its class is {fields[0]!r}, where a whole number is wanted")
-    if max(map(abs, numbers), default=0) > _LARGEST_SHARE and not has_points:
+    if max(map(abs, numbers), default=0) > most:
         raise ValueError(
             f"its numbers go to {max(numbers):g}, where shares of the image's size (0-1) are wanted"
         )
-    if len(numbers) == 4 or (has_points and len(numbers) > 4):
-        x, y, width, height = numbers[:4]
-        return int(class_id), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    if len(numbers) >= 6 and len(numbers) % 2 == 0:
-        xs, ys = numbers[::2], numbers[1::2]
-        return int(class_id), (min(xs), min(ys), max(xs), max(ys))
-    raise ValueError(f"it has {len(fields)} fields, where 5 (a box) or 7, 9, 11... (a polygon) are wanted")
+    return int(class_id), numbers
