@@ -14,14 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
 
 from trivet.data.letterbox import letterbox
+from trivet.data.mask_check import checked_mask
 from trivet.data.place import cut_boxes, place, turn
 from trivet.data.view import draw_view
 from trivet.errors import UsageError, unknown_name
-from trivet.structures import Placement, Sample
+from trivet.structures import IGNORE_LABEL, Placement, Sample
 
 
 @runtime_checkable
@@ -155,7 +157,7 @@ class Letterboxed:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the augmented sample, letterboxed unless it has the right size already."""
         if self.augmentation is not None:
-            sample = self.augmentation(sample, rng)
+            sample = checked_mask(sample, self.augmentation(sample, rng))
             sample = replace(sample, placement=Placement(sample.image.shape[:2]))
         return letterbox(sample, size_hw=self.size_hw, fill_rgb=self.fill_rgb)
 
@@ -171,7 +173,7 @@ class _Composed:
         boxes, keep = cut_boxes(sample.boxes_xyxy, (0, 0, width, height))
         given = {"image": sample.image, "bboxes": boxes[keep], "rows": np.flatnonzero(keep)}
         if sample.mask is not None:
-            given["mask"] = sample.mask.astype(np.int32)
+            given["mask"] = sample.mask
         _seed(self.compose, rng)
         result = self.compose(**given)
         if not isinstance(result["image"], np.ndarray) or result["image"].dtype != np.uint8:
@@ -186,7 +188,7 @@ class _Composed:
             boxes_xyxy=np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
             labels=sample.labels[rows],
             crowd=sample.crowd[rows],
-            mask=None if sample.mask is None else result["mask"].astype(np.uint8),
+            mask=None if sample.mask is None else result["mask"],
             placement=Placement(result["image"].shape[:2]),
         )
 
@@ -240,9 +242,25 @@ def _adapted(augmentation: Any) -> Augmentation:
         **{limit: getattr(given, limit) for limit in limits if given is not None},
     )
     transforms = copy.deepcopy(augmentation.transforms)
+    for transform in transforms:
+        _prepare_for_masks(transform)
     with warnings.catch_warnings():  # that changes of colour alone do nothing with boxes is no news
         warnings.filterwarnings("ignore", "Got processor for bboxes")
         return _Composed(library.Compose(transforms, bbox_params=params, p=augmentation.p))
+
+
+def _prepare_for_masks(transform: Any) -> None:
+    """Refuse interpolation of masks, and leave what a transform uncovers without a label instead of label 0."""
+    for inner in getattr(transform, "transforms", None) or ():
+        _prepare_for_masks(inner)
+    how = getattr(transform, "mask_interpolation", cv2.INTER_NEAREST)
+    if how not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+        raise UsageError(
+            f"{type(transform).__name__} interpolates masks (mask_interpolation={how}), which invents labels",
+            "leave mask_interpolation at cv2.INTER_NEAREST",
+        )
+    if getattr(transform, "fill_mask", None) == 0:
+        transform.fill_mask = IGNORE_LABEL
 
 
 def _seed(compose: Any, rng: np.random.Generator) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from trivet.data.augment import AugmentationLike, build_augmentation
 from trivet.data.class_mix import ClassMix, MixedMaker
-from trivet.data.mix import Mix
+from trivet.data.mix import Mix, no_mixup_of_masks
 from trivet.data.order import Draw, EpochOrder, repeat_class_factors, repeat_factors
 from trivet.data.packed import PackedBatch
 from trivet.data.small_images import SmallMaker, small_augmentation, small_pictures
@@ -123,9 +123,16 @@ def _check_mix(mix: Mix | ClassMix | None, dataset: Samples) -> None:
             f"images with {'a class' if classes else 'boxes or masks'} each are mixed by {wanted}, got {mix!r}",
             "give that, or mix=None",
         )
+    if isinstance(mix, Mix) and mix.mixup > 0 and getattr(dataset, "task", "detection") == "segmentation":
+        raise no_mixup_of_masks()
 
 
 def _factors(dataset: Samples, threshold: float) -> np.ndarray:
+    if getattr(dataset, "task", "detection") == "segmentation":
+        raise UsageError(
+            "repeat_threshold shows images of rare boxes or classes more often, and this data set has masks",
+            "leave it out; weigh rare classes in the loss",
+        )
     labels = getattr(dataset, "class_labels", None)
     if labels is None:
         return repeat_factors(dataset.truth, threshold=threshold)

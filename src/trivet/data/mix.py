@@ -130,13 +130,15 @@ def mixup(first: Sample, second: Sample, *, share: float) -> Sample:
     """Blend two samples of one size and keep the boxes of both.
 
     Args:
-        first: Its id, name and mask are kept.
+        first: Its id and name are kept.
         second: The other.
         share: Weight (0-1) of `first`'s pixels.
 
     Raises:
-        UsageError: If the sizes differ.
+        UsageError: If the sizes differ, or there are masks: a pixel has one label, not shares of two.
     """
+    if first.mask is not None or second.mask is not None:
+        raise no_mixup_of_masks()
     if first.image.shape != second.image.shape:
         raise UsageError(
             f"mixup needs two images of one size, got {first.image.shape[:2]} ({first.name}) and "
@@ -148,6 +150,13 @@ def mixup(first: Sample, second: Sample, *, share: float) -> Sample:
         boxes_xyxy=np.concatenate([first.boxes_xyxy, second.boxes_xyxy]),
         labels=np.concatenate([first.labels, second.labels]),
         crowd=np.concatenate([first.crowd, second.crowd]),
+    )
+
+
+def no_mixup_of_masks() -> UsageError:
+    """Return the error for blending images whose truth is a label a pixel."""
+    return UsageError(
+        "mixup blends two images, and a pixel of a mask has one label", "set mixup=0; mosaic works with masks"
     )
 
 

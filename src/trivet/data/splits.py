@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from trivet.data.dataset import Dataset, Splits
+from trivet.data.mask_check import label_counts
 from trivet.errors import DataError, UsageError
 
 Groups = str | Callable[[str], str]
@@ -142,6 +143,10 @@ def _presence(dataset: Dataset) -> np.ndarray:
     presence[truth.image_index(), truth.labels] = True
     if dataset.class_labels is not None:
         presence[np.arange(len(truth)), dataset.class_labels] = True
+    if dataset.masks is not None:
+        for image in range(len(truth)):
+            shown = label_counts(dataset.masks[image])[: len(dataset.labels)]
+            presence[image, : len(dataset.labels)] = shown > 0
     presence[:, -1] = ~presence.any(axis=1)
     return presence
 
