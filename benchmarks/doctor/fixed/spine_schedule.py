@@ -47,8 +47,8 @@ def cmd_train(context):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        scheduler.step()
             total += loss.item()
+        scheduler.step()
         model.eval()
         with torch.no_grad():
             held = sum(soft_dice(model(image), mask).item() for image, mask in val) / len(val)
