@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _ROWS_AT_ONCE = 4096
-_SUM_TOLERANCE = 0.01  # half precision and rounding in files
+_ROUNDING = 0.01  # of probabilities in half precision and in files
 
 
 def evaluate_classification(
@@ -45,7 +45,8 @@ def evaluate_classification(
     Args:
         image_ids: The images' ids in their data set.
         class_labels: The label of each image.
-        scores: Each image's probabilities of the classes, which sum to 1; of equal ones the first label counts
+        scores: Each image's probabilities of the classes, which sum to 1, or to less where only the
+            likeliest are known; of equal ones the first label counts
             as the likelier.
         labels: The classes.
         bootstrap: How many resamples of the images the intervals are made of; 0 leaves them out.
@@ -199,8 +200,9 @@ def _check(ids: np.ndarray, class_labels: np.ndarray, scores: np.ndarray, labels
     if unknown.any():
         row = int(unknown.argmax())
         raise UsageError(f"image {ids[row]} has label {class_labels[row]}, wanted 0 to {len(labels) - 1}")
-    # Not finite is caught too: no comparison with NaN holds.
-    bad = ~((scores >= 0).all(axis=1) & (abs(scores.sum(axis=1, dtype=np.float64) - 1) <= _SUM_TOLERANCE))
+    # Not finite is caught too: no comparison with NaN holds. Less than 1 is what a file of the likeliest few has.
+    total = scores.sum(axis=1, dtype=np.float64)
+    bad = ~((scores >= 0).all(axis=1) & (total > 0) & (total <= 1 + _ROUNDING))
     if bad.any():
         row = int(bad.argmax())
         raise UsageError(

@@ -110,6 +110,15 @@ class SegmentationScores:
         """The classes that are neither in the truth nor predicted, which `miou` therefore leaves out."""
         return tuple(row.name for row in self.per_class if math.isnan(row.iou))
 
+    def confused(self, most: int) -> tuple[Confused, ...]:
+        """Return the most frequent mistakes, most frequent first, at most this many."""
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        pairs = [divmod(int(cell), len(wrong)) for cell in order]
+        return tuple(
+            Confused(row, column, int(wrong[row, column])) for row, column in pairs if wrong[row, column]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers, `null` for NaN: the form of `score --json` and `scores.json`."""
         return to_plain("segmentation", self)

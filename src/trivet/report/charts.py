@@ -48,13 +48,19 @@ def pr_chart(curves: PrCurves, names: Sequence[str], *, key: str = "pr") -> str:
 
 
 def confusion_chart(
-    confusion: Int64[np.ndarray, "rows columns"], names: Sequence[str], *, key: str = "confusion"
+    confusion: Int64[np.ndarray, "rows columns"],
+    names: Sequence[str],
+    *,
+    percent: bool = False,
+    key: str = "confusion",
 ) -> str:
-    """Draw the confusion matrix, shaded by the share of each row, with counts.
+    """Draw the confusion matrix, shaded by the share of each row.
 
     Args:
-        confusion: Rows are truth, columns predictions, the last of each is background.
+        confusion: Rows are truth, columns predictions; a detector's has one row and column more than there are
+            classes, for background.
         names: Class names, in label order.
+        percent: Whether cells show their share of the row rather than their count.
         key: See `draw_svg`. With many classes the most confused are shown and the rest added up.
     """
     counts, labels = most_confused(confusion, [plain_label(name, 12) for name in names])
@@ -64,7 +70,7 @@ def confusion_chart(
     wide = max(280, 40 + 6 * longest + cell * side)
 
     def paint(axes: Axes) -> None:
-        for row, column in zip(*np.nonzero(counts), strict=True):
+        for row, column in zip(*np.nonzero(shares >= 0.005 if percent else counts), strict=True):
             share = float(shares[row, column])
             axes.add_patch(
                 Rectangle((column, row), 1, 1, facecolor=ACCENT, alpha=0.06 + 0.94 * share, linewidth=0)
@@ -72,7 +78,7 @@ def confusion_chart(
             axes.text(
                 column + 0.5,
                 row + 0.5,
-                _count(int(counts[row, column])),
+                f"{100 * share:.0f}" if percent else _count(int(counts[row, column])),
                 ha="center",
                 va="center",
                 fontsize=11 if side <= 6 else 8.5,
@@ -85,8 +91,7 @@ def confusion_chart(
         axes.tick_params(length=0)
         axes.grid(visible=False)
 
-    right = int(np.trace(confusion[:-1, :-1]))
-    told = f"{right} right, {int(confusion[:-1, -1].sum())} missed, {int(confusion[-1].sum())} false predictions."
+    told = _confusion_words(confusion, background=len(confusion) > len(names), percent=percent)
     return draw_svg(paint, key=key, title="Confusion matrix", description=told, size_hw=(wide, wide))
 
 
@@ -103,8 +108,21 @@ def error_chart(errors: Sequence[ErrorShare], *, key: str = "errors") -> str:
     )
 
 
-def count_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str], *, key: str = "counts") -> str:
-    """Draw how many objects each class has, all splits together; with many classes the rest is added up."""
+def count_chart(
+    counts: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    *,
+    counted: str = "objects",
+    key: str = "counts",
+) -> str:
+    """Draw how much there is of each class, all splits together; with many classes the rest is added up.
+
+    Args:
+        counts: Split -> how much there is of each class.
+        names: Class names, in label order.
+        counted: What is counted; pixels are shown as shares.
+        key: See `draw_svg`.
+    """
     totals = (
         np.sum([np.asarray(split) for split in counts.values()], axis=0) if counts else np.zeros(len(names))
     )
@@ -112,18 +130,23 @@ def count_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str], *, ke
     shown, rest = (
         (order, order[:0]) if len(order) <= MOST_BARS else (order[: MOST_BARS - 1], order[MOST_BARS - 1 :])
     )
-    values, told = [float(totals[i]) for i in shown], [f"{totals[i]:,.0f}" for i in shown]
+    everything = max(float(np.sum(totals)), 1.0)
+
+    def words(amount: float) -> str:
+        return f"{amount / everything:.2%}" if counted == "pixels" else f"{amount:,.0f}"
+
+    values, told = [float(totals[i]) for i in shown], [words(float(totals[i])) for i in shown]
     labels = [plain_label(names[i]) for i in shown]
     if len(rest):  # no bar: it would dwarf the others
         labels, values = [*labels, f"{len(rest)} more"], [*values, 0.0]
-        told.append(f"{totals[rest].sum():,.0f} together")
+        told.append(f"{words(float(totals[rest].sum()))} together")
     return _bars(
         labels,
         values,
         told,
         key=key,
-        title="Objects of each class",
-        description=f"{int(np.sum(totals)):,} objects in {len(names)} classes.",
+        title=f"{counted.capitalize()} of each class",
+        description=f"{int(np.sum(totals)):,} {counted} in {len(names)} classes.",
     )
 
 
@@ -179,16 +202,27 @@ def most_confused(
 ) -> tuple[Float64[np.ndarray, "rows2 columns2"], list[str]]:
     """Keep the classes with most mistakes and add up the others; sums over rows and columns stay."""
     classes = len(names)
+    background = ["background"] * (len(confusion) - classes)
     if classes <= MOST_CELLS:
-        return confusion.astype(float), [*names, "background"]
+        return confusion.astype(float), [*names, *background]
     wrong = confusion - np.diag(np.diag(confusion))
     busiest = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1))[:classes], kind="stable")
     kept = np.sort(busiest[: MOST_CELLS - 1])
-    group = np.full(classes + 1, len(kept))
+    group = np.full(len(confusion), len(kept))
     group[kept] = np.arange(len(kept))
-    group[-1] = len(kept) + 1
-    merge = np.eye(len(kept) + 2)[group]
-    return merge.T @ confusion @ merge, [*(names[i] for i in kept), "others", "background"]
+    group[classes:] = len(kept) + 1
+    merge = np.eye(len(kept) + 1 + len(background))[group]
+    return merge.T @ confusion @ merge, [*(names[i] for i in kept), "others", *background]
+
+
+def _confusion_words(confusion: Int64[np.ndarray, "rows columns"], *, background: bool, percent: bool) -> str:
+    if background:
+        right = int(np.trace(confusion[:-1, :-1]))
+        return f"{right} right, {int(confusion[:-1, -1].sum())} missed, {int(confusion[-1].sum())} false predictions."
+    right, everything = int(np.trace(confusion)), int(confusion.sum())
+    if percent:
+        return f"{right / max(everything, 1):.1%} on the diagonal."
+    return f"{right} right of {everything}."
 
 
 def _count(number: int) -> str:

@@ -13,7 +13,13 @@ from trivet.report.palette import ACCENT, INK, series_colour
 from trivet.report.svg import draw_svg, put_legend
 
 LOSSES = ("loss", "class", "box")  # and whatever else validation measures too
-METRIC_NAMES = {"val_map": "mAP", "val_map50": "mAP50"}
+METRIC_NAMES = {
+    "val_map": "mAP",
+    "val_map50": "mAP50",
+    "val_miou": "mIoU",
+    "val_pixel_accuracy": "pixel accuracy",
+    "val_top1": "top-1",
+}
 
 
 def loss_chart(history: History, *, key: str = "loss") -> str:

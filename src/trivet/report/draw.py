@@ -91,7 +91,7 @@ class _Pen:
         self.size_hw = (canvas.height, canvas.width)
         scale = min(self.size_hw)
         self.width = max(1, round(scale / 260))
-        self.font = _font(max(10, round(scale / 36)))
+        self.font = chip_font(max(10, round(scale / 36)))
         self.draw = ImageDraw.Draw(canvas, "RGBA")
 
     def solid(self, box_xyxy: Float[Tensor, " 4"], colour: str) -> None:
@@ -196,7 +196,8 @@ def _drawable_names(names: Sequence[str]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def chip_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return the letters that pictures are labelled with, of this size in pixels."""
     return ImageFont.truetype(str(_font_file()), size)
 
 

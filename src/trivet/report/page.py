@@ -1,7 +1,8 @@
 """Contents -> one HTML file that opens anywhere: no network, no scripts, pictures and styles inside.
 
-A page is a headline and sections. A section is one key of `TITLES`, the macro of that name in
-`sections.html.jinja`, and the data the macro is called with; a section without data is left out.
+A page is a headline and sections. A section is one key of `TITLES`, the macro of that name in the task's own
+`<task>.html.jinja` or else in `sections.html.jinja`, and the data the macro is called with; a section without
+data is left out.
 """
 
 import math
@@ -13,18 +14,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivet.data.problems import PROBLEMS, Problem
-from trivet.evaluate.scores import DetectionScores
 from trivet.report import charts, curves
 from trivet.report.contents import AuditContents, DataFacts, History, Picture, ReportContents
-from trivet.report.palette import class_colour
 from trivet.report.pictures import DrawnPicture, drawn
-from trivet.report.sentences import advice, audited, found_share, learnt
+from trivet.report.score_sections import score_sections, swatches
+from trivet.report.sentences import audited, learnt
 
 TITLES = {
     "score": "Score",
     "findings": "Findings",
     "mistakes": "What the mistakes cost",
     "classes": "Class by class",
+    "calibration": "How far to trust its scores",
     "history": "Training",
     "gallery": "Pictures",
     "choices": "What was chosen, and why",
@@ -39,19 +40,23 @@ PICTURE_BYTES = 240_000
 def write_report(path: Path | str, contents: ReportContents) -> Path:
     """Write the page of a run and return its path; what was there before stays whole until the page is ready."""
     scores, names = contents.scores, contents.names
+    own = score_sections(scores, names) if scores else {}
     sections = {
-        "score": scores and {"scores": scores, "found": found_share(scores)},
+        "score": own.get("score"),
         "findings": contents.findings,
-        "mistakes": scores and _mistakes(scores),
-        "classes": scores and _classes(scores, names),
+        "mistakes": own.get("mistakes"),
+        "classes": own.get("classes"),
+        "calibration": own.get("calibration"),
         "history": _history(contents.history),
         "gallery": _gallery(contents.gallery, names),
         "choices": contents.choices,
         "data": _data(contents.facts, names, contents.problems),
         "environment": _environment(contents),
     }
-    sentence = contents.sentence or learnt(scores, names)
-    return _write(Path(path), contents.title, f"{contents.task} report", sentence, sections)
+    sentence = contents.sentence or learnt(scores, names, contents.task)
+    return _write(
+        Path(path), contents.title, f"{contents.task} report", sentence, sections, own=contents.task
+    )
 
 
 def write_audit_page(path: Path | str, contents: AuditContents) -> Path:
@@ -64,24 +69,6 @@ def write_audit_page(path: Path | str, contents: AuditContents) -> Path:
     }
     sentence = contents.sentence or audited(contents.findings, len(contents.problems))
     return _write(Path(path), contents.title, "data set audit", sentence, sections)
-
-
-def _mistakes(scores: DetectionScores) -> dict[str, Any] | None:
-    if not scores.errors:
-        return None
-    rows = [(error, *advice(error)) for error in scores.errors]
-    return {"rows": rows, "chart": Markup(charts.error_chart(scores.errors)), "at": scores.confusion_at}
-
-
-def _classes(scores: DetectionScores, names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "rows": list(zip(scores.per_class, scores.best_threshold, _swatches(names), strict=True)),
-        "at": scores.confusion_at,
-        "charts": [
-            Markup(charts.pr_chart(scores.curves, names)),
-            Markup(charts.confusion_chart(scores.confusion, names)),
-        ],
-    }
 
 
 def _history(history: History) -> list[Markup]:
@@ -103,15 +90,18 @@ def _gallery(pictures: Sequence[Picture], names: Sequence[str]) -> dict[str, lis
 
 
 def _data(facts: DataFacts, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any] | None:
-    found = [charts.count_chart(facts.counts, names)] if facts.counts else []
+    found = [charts.count_chart(facts.counts, names, counted=facts.counted)] if facts.counts else []
     found += [charts.size_chart(facts.sides_px)] if len(facts.sides_px) else []
-    if not (found or facts.rows or problems):
+    if not (found or facts.rows or facts.order_dependent or problems):
         return None
     return {
         "rows": facts.rows,
         "counts": facts.counts,
+        "counted": facts.counted,
+        "totals": {split: max(sum(counts), 1) for split, counts in facts.counts.items()},
+        "order_dependent": sorted(facts.order_dependent.items(), key=lambda pair: -pair[1]),
         "names": names,
-        "swatches": _swatches(names),
+        "swatches": swatches(names),
         "charts": [Markup(chart) for chart in found],
         "problems": _by_name(problems),
     }
@@ -135,11 +125,9 @@ def _environment(contents: ReportContents | AuditContents) -> dict[str, Any] | N
     return {"rows": contents.environment, "command": contents.command}
 
 
-def _swatches(names: Sequence[str]) -> list[str]:
-    return [class_colour(label) for label in range(len(names))]
-
-
-def _write(path: Path, title: str, kind: str, sentence: str, sections: Mapping[str, Any]) -> Path:
+def _write(
+    path: Path, title: str, kind: str, sentence: str, sections: Mapping[str, Any], *, own: str | None = None
+) -> Path:
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -153,6 +141,7 @@ def _write(path: Path, title: str, kind: str, sentence: str, sections: Mapping[s
         kind=kind,
         sentence=sentence,
         titles=TITLES,
+        own_macros=f"{own}.html.jinja" if own else "sections.html.jinja",
         sections={name: data for name, data in sections.items() if data},
     )
     path.parent.mkdir(parents=True, exist_ok=True)

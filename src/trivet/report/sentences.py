@@ -4,11 +4,16 @@ import math
 from collections.abc import Sequence
 
 from trivet.doctor.finding import SEVERITIES, Finding
+from trivet.evaluate.classification_scores import ClassificationScores, ImageClass
 from trivet.evaluate.mistakes import ERRORS
 from trivet.evaluate.scores import ClassScore, DetectionScores, ErrorShare, ImageMistakes
+from trivet.evaluate.segmentation_scores import ImageMask, SegmentationScores
+from trivet.report.contents import Scores
 from trivet.report.naming import plain_label
+from trivet.structures import TaskName
 
-LITTLE = 0.1  # an AP50 below this is of no use
+LITTLE = 0.1  # an AP50 or mIoU below this is of no use
+WELL_CALIBRATED = 0.03  # expected calibration error
 # Kind of mistake -> what to try about it.
 ADVICE = {
     "wrong class": "The confusion matrix names the pairs: more examples of them, or one class for both, helps most.",
@@ -20,10 +25,25 @@ ADVICE = {
 }
 
 
-def learnt(scores: DetectionScores | None, names: Sequence[str]) -> str:
-    """Say in one or two sentences what a detector has learnt."""
+LEARNERS: dict[TaskName, str] = {
+    "detection": "A detector",
+    "segmentation": "A segmenter",
+    "classification": "A classifier",
+}
+
+
+def learnt(scores: Scores | None, names: Sequence[str], task: TaskName = "detection") -> str:
+    """Say in one or two sentences what a model has learnt; `task` matters for one that was not scored."""
     if scores is None:
-        return f"A detector of {class_words(names)} was trained; it has not been scored."
+        return f"{LEARNERS[task]} of {class_words(names)} was trained; it has not been scored."
+    if isinstance(scores, SegmentationScores):
+        return _segmenter_learnt(scores)
+    if isinstance(scores, ClassificationScores):
+        return _classifier_learnt(scores)
+    return _detector_learnt(scores)
+
+
+def _detector_learnt(scores: DetectionScores) -> str:
     known = sorted((s for s in scores.per_class if math.isfinite(s.ap50)), key=lambda s: -s.ap50)
     if not known:
         return f"The {scores.images:,} images it was scored on hold no objects, so it has no score."
@@ -36,6 +56,35 @@ def learnt(scores: DetectionScores | None, names: Sequence[str]) -> str:
     if len(known) == 1:
         return f"{start}; {_quoted(known[0])} is the one class with truth."
     return f"{start}; it knows {_quoted(known[0])} best and {_quoted(known[-1])} least."
+
+
+def _segmenter_learnt(scores: SegmentationScores) -> str:
+    if math.isnan(scores.miou):
+        return f"The {scores.images:,} images it was scored on are void everywhere, so it has no score."
+    known = sorted((row for row in scores.per_class if math.isfinite(row.iou)), key=lambda row: -row.iou)
+    start = f"On {scores.images:,} images the segmenter gives {scores.pixel_accuracy:.0%} of the pixels their class"
+    if scores.miou < LITTLE:
+        return f"{start}, yet few classes: it has learnt next to nothing yet (mIoU {scores.miou:.2f})."
+    if len(known) == 1:
+        return f"{start}; {_named(known[0].name, 'IoU', known[0].iou)} is the one class there is."
+    best, least = (_named(row.name, "IoU", row.iou) for row in (known[0], known[-1]))
+    return f"{start}; it knows {best} best and {least} least."
+
+
+def _classifier_learnt(scores: ClassificationScores) -> str:
+    known = sorted(
+        (row for row in scores.per_class if math.isfinite(row.accuracy)), key=lambda row: -row.accuracy
+    )
+    if not known:
+        return "No images were there to score it on, so it has no score."
+    start = f"The classifier is right on {scores.top1:.1%} of {scores.images:,} images"
+    largest = max(row.images for row in known) / scores.images
+    if len(known) > 1 and scores.top1 <= largest:
+        return f"{start}, no better than always naming the most frequent class ({largest:.1%})."
+    if len(known) == 1:
+        return f"{start}; {known[0].name!r} is the one class with images."
+    best, least = (_named(row.name, "accuracy", row.accuracy) for row in (known[0], known[-1]))
+    return f"{start}; it knows {best} best and {least} least."
 
 
 def found_share(scores: DetectionScores) -> float:
@@ -69,6 +118,41 @@ def image_words(mistakes: ImageMistakes) -> str:
     return ", ".join([start, *(f"{count} {what}" for what, count in told.items() if count)])
 
 
+def segmentation_words(image: ImageMask, names: Sequence[str]) -> str:
+    """Say how one image was segmented: "IoU 0.41, 83% of the pixels right; most often road taken for pavement"."""
+    start = f"IoU {image.iou:.2f}, {image.pixel_accuracy:.0%} of the pixels right"
+    if image.confused is None:
+        return start
+    truth, predicted = names[image.confused.truth], names[image.confused.predicted]
+    return f"{start}; most often {truth} taken for {predicted}, {image.confused.pixels / image.pixels:.1%} of the pixels"
+
+
+def classification_words(image: ImageClass, names: Sequence[str]) -> str:
+    """Say how one image was classified: "dog 0.98; is cat 0.01"."""
+    start = f"{names[image.predicted]} {image.score:.2f}"
+    if image.predicted == image.truth:
+        return start
+    return f"{start}; is {names[image.truth]} {image.truth_score:.2f}"
+
+
+def absent_words(scores: SegmentationScores) -> str:
+    """Say which classes mIoU leaves out; empty where none."""
+    if not scores.absent:
+        return ""
+    verb = "is" if len(scores.absent) == 1 else "are"
+    return f"{class_words(scores.absent)} {verb} neither in the truth nor predicted and left out of mIoU."
+
+
+def calibration_words(scores: ClassificationScores) -> str:
+    """Say whether a classifier's probabilities can be believed."""
+    gap = scores.confidence - scores.top1
+    told = f"It is {scores.confidence:.0%} sure on average and right on {scores.top1:.0%}"
+    if scores.ece < WELL_CALIBRATED:
+        return f"{told}: its probabilities can be taken as they are."
+    way = "more" if gap > 0 else "less"
+    return f"{told}: it is {way} sure than it should be. Temperature scaling on other images puts that right."
+
+
 def audited(findings: Sequence[Finding], problems: int) -> str:
     """Say in one sentence what an audit has found."""
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
@@ -84,4 +168,8 @@ def audited(findings: Sequence[Finding], problems: int) -> str:
 
 
 def _quoted(score: ClassScore) -> str:
-    return f"{plain_label(score.name, 40)} (AP50 {score.ap50:.2f})"
+    return _named(score.name, "AP50", score.ap50)
+
+
+def _named(name: str, figure: str, value: float) -> str:
+    return f"{plain_label(name, 40)} ({figure} {value:.2f})"
