@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trivet.errors import DataError, TrainingError, UsageError
+from trivet.geometry.dense_crf import CrfParameters, dense_crf
 from trivet.structures import IGNORE_LABEL, Batch, MaskScores, Placement
 from trivet.tasks.losses import build_pixel_losses
 from trivet.tasks.losses.images import sum_over_images
@@ -184,6 +186,25 @@ class SegmentationTask:
                 f"are given: {self.auxiliary_weight}"
             )
         return self.auxiliary_weight
+
+
+def refine(
+    probabilities: Float[Tensor, "classes h w"],
+    image: np.ndarray,
+    crf: str | CrfParameters = "deeplab-v1",
+) -> MaskScores:
+    """Return the labels of an image after a dense CRF has moved their borders to those of the image.
+
+    Args:
+        probabilities: As `SegmentationTask.probabilities` yields them, at the image's size.
+        image: The original image, uint8 `[h, w, 3]`, RGB.
+        crf: A name of `geometry.dense_crf.CRF_PRESETS`, or the numbers.
+
+    Raises:
+        UsageError: As `dense_crf` does.
+    """
+    scores, labels = dense_crf(probabilities, torch.tensor(image), crf).max(dim=0)
+    return MaskScores(labels.to(torch.uint8), scores)
 
 
 def _check_labels(masks: Tensor, names: Sequence[str], classes: int) -> None:
