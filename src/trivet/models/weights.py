@@ -65,9 +65,9 @@ def load_weights(
 ) -> WeightsReport:
     """Fill a model from a file or state dict laid out as ours, effdet's, timm's or the lite packages'.
 
-    A classification network fills the backbone, and the parts made of its classifier's layers (DeconvNet's);
-    everything else stays as it is. A detector of other classes
-    fills everything but the rows of its class prediction: the classes that both sides know by name are copied,
+    A classification network fills the backbone, and what is made of the layers after it: a pooled head's, where
+    they have the same inputs, DeconvNet's; everything else stays as it is. A detector of other classes fills
+    everything but the rows of its class prediction: the classes that both sides know by name are copied,
     the others stay as the model started them.
 
     Args:
@@ -85,11 +85,13 @@ def load_weights(
     else:
         file, origin = WeightsFile(plain_state(source, source="the state dict")), "the state dict"
     layout, names = _names(model, file.tensors)
+    own = model.state_dict()
+    if layout in ("timm", "lite package"):
+        names = _without_other_inputs(names, file.tensors, own)
     given = {names[key]: tensor for key, tensor in file.tensors.items() if key in names}
     old = _class_names(labels if labels is not None else file.labels)
     rows = _map_class_rows(model, given, old=old, new=_class_names(new_labels))
     given |= rows.tensors
-    own = model.state_dict()
     if layout in ("timm", "lite package"):
         given = {name: _as_convolution(tensor, own[name]) for name, tensor in given.items()}
         wanted = {name: own[name] for name in own if name.startswith("backbone.") or name in given}
@@ -117,12 +119,13 @@ def _names(model: Model, tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, 
         return "trivet", {key: key for key in tensors}
     prefix = "backbone.body."
     wanted = [key.removeprefix(prefix) for key in model.state_dict() if key.startswith(prefix)]
+    parts = {"neck": model.neck, "head": model.head}
     if "_conv_stem.weight" not in tensors:
-        parts = {"neck": model.neck, "head": model.head}
         return "timm", from_timm(tensors, wanted=wanted) | from_classifier(tensors, parts=parts)
     blocks = list(dict.fromkeys(".".join(key.split(".")[:3]) for key in wanted if key.startswith("blocks.")))
     timm_names = from_lite_package(tensors, blocks=blocks)
     ours = from_timm(timm_names.values(), wanted=wanted)
+    ours |= from_classifier(timm_names.values(), parts=parts)
     return "lite package", {key: ours[name] for key, name in timm_names.items() if name in ours}
 
 
@@ -176,6 +179,17 @@ def _copy_rows(own: Tensor, given: Tensor, *, repeats: int, pairs: Sequence[tupl
         there, here = (torch.tensor(side) for side in zip(*pairs, strict=True))
         result[:, here] = given.unflatten(0, (repeats, -1))[:, there].to(result)
     return result.flatten(0, 1)
+
+
+def _without_other_inputs(
+    names: Mapping[str, str], given: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """Leave a classifier's linear layer out where ours takes other inputs: from a neck, say, or other maps."""
+    layer = "head.linear."
+    weight = next((key for key, name in names.items() if name == f"{layer}weight"), None)
+    if weight is None or given[weight].shape[1:] == own[f"{layer}weight"].shape[1:]:
+        return dict(names)
+    return {key: name for key, name in names.items() if not name.startswith(layer)}
 
 
 def _as_convolution(given: Tensor, own: Tensor) -> Tensor:
