@@ -2,14 +2,9 @@ import pytest
 import torch
 
 from trivet.errors import UsageError
-from trivet.recipe.choose import (
-    Draft,
-    choose_anchors,
-    choose_budget,
-    choose_model,
-    choose_size,
-    choose_training,
-)
+from trivet.recipe.choose_common import choose_budget
+from trivet.recipe.choose_detection import choose_anchors, choose_model, choose_size, choose_training
+from trivet.recipe.draft import Draft
 from trivet.recipe.fingerprint import Fingerprint
 from trivet.recipe.machine import Machine
 
@@ -21,7 +16,7 @@ CELLS = Fingerprint(205, 2740, 3, (480, 640), 0.06, 25, 240)
 def chosen(facts=CELLS, machine=CPU, boxes_wh=((40.0, 40.0),), **given):
     draft = Draft({"data.path": "cells", **{key.replace("__", "."): value for key, value in given.items()}})
     choose_model(draft, machine)
-    choose_budget(draft, facts)
+    choose_budget(draft, facts.images)
     choose_size(draft, facts, machine)
     choose_anchors(draft, torch.tensor(boxes_wh).reshape(-1, 2))
     choose_training(draft, facts, machine)

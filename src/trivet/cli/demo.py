@@ -11,7 +11,7 @@ from trivet.cli.options import show
 def demo(
     out: Annotated[Path, typer.Option(help="Where data and run folder are made.")] = Path("runs"),
     minutes: Annotated[float, typer.Option(help="Budget in minutes.")] = 4.0,
-    images: Annotated[int, typer.Option(help="Images to draw.")] = 300,
+    images: Annotated[int, typer.Option(help="Images to draw.")] = 600,
     seed: Annotated[int, typer.Option(help="Seeds the drawing and the training.")] = 0,
 ) -> None:
     """Train a detector on images drawn from real handwritten digits, and score it on unseen ones."""

@@ -15,8 +15,14 @@ def fit(
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the data.")] = None,
     model: Annotated[str | None, typer.Option(help="A name that `trivet models` lists.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm name, for a model made of parts.")] = None,
-    neck: Annotated[str | None, typer.Option(help="bifpn, fpn or pan.")] = None,
-    head: Annotated[str | None, typer.Option(help="anchor.")] = None,
+    neck: Annotated[str | None, typer.Option(help="bifpn, fpn, pan, quad or none.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="anchor (boxes), semantic (masks), pooled or flat (classes).")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="detection, segmentation or classification; what the data holds if not given."),
+    ] = None,
     size: Annotated[
         str | None, typer.Option(help="Input size: 512, or height x width as in 384x512.")
     ] = None,
@@ -34,7 +40,7 @@ def fit(
     devices: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, order and augmentation.")] = None,
-    format: Annotated[str | None, typer.Option(help="coco, voc, yolo or csv; found when not given.")] = None,
+    format: Annotated[str | None, typer.Option(help="A format of `docs/data.md`; found when not given.")] = None,
     on_bad: Annotated[str | None, typer.Option(help="error, or skip what is faulty and say so.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -73,6 +79,7 @@ def fit(
         "machine.devices": devices,
         "data.workers": workers,
         "data.format": format,
+        "task.kind": task,
         "data.on_bad": on_bad,
     } | parse_settings(setting)
     if resume is not None:

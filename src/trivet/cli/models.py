@@ -20,11 +20,12 @@ def models(
 
     shown = {name: zoo_entry(name)} if name else dict(ZOO)
     if json != "-":
-        table = Table("name", "size", "parameters", "GMACs", "COCO AP", "backbone", "neck", "source")
+        table = Table("name", "task", "size", "parameters", "GMACs", "COCO AP", "backbone", "neck", "source")
         for key, entry in shown.items():
             ap = "-" if entry.ap is None else f"{entry.ap:.1f} ({entry.split})"
             table.add_row(
                 key,
+                entry.task,
                 str(entry.size),
                 f"{entry.parameters:,}",
                 f"{entry.gmacs:.2f}",

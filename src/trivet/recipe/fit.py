@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trivet.data.dataset import Splits
-from trivet.evaluate.scores import DetectionScores
+from trivet.recipe.assess import Scores
 from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
 from trivet.recipe.prepare import prepare_run, read_splits
@@ -25,7 +25,7 @@ class FitResult:
     """What `fit` leaves: the run folder and the scores on the validation split."""
 
     folder: RunFolder
-    scores: DetectionScores
+    scores: Scores
 
 
 def fit(
@@ -85,7 +85,7 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
     """
     folder = open_run_folder(run)
     made, _ = load_recipe(folder)
-    splits = read_splits(made.data, seed=made.train.seed)
+    splits = read_splits(made.data, seed=made.train.seed, task=made.task.kind)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = default_listeners(made, splits, folder) if listeners is None else listeners
     audit = audit_before_training(splits, made.model.size_hw)

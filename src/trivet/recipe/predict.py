@@ -1,11 +1,11 @@
-"""The verb `predict`: images -> detections, drawn and as data."""
+"""The verb `predict`: images -> boxes, masks or classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
+from typing import TypeAlias
 
-import numpy as np
 import torch
 
 from trivet.data.batching import collate
@@ -13,11 +13,13 @@ from trivet.data.images import read_image
 from trivet.data.letterbox import letterbox
 from trivet.errors import DataError, UsageError
 from trivet.recipe.run_folder import Run, load_run
-from trivet.structures import Detections, Placement, Sample
+from trivet.structures import ClassScores, Detections, MaskScores, Sample
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"}
 )
+
+Found: TypeAlias = Detections | MaskScores | ClassScores
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class ImagePrediction:
     Args:
         path: The file.
         size_hw: Its size.
-        found: The detections, or none when `fault` is set.
+        found: What was predicted, in the file's pixels; `None` when `fault` is set.
         fault: Why the file could not be used.
     """
 
     path: Path
     size_hw: tuple[int, int]
-    found: Detections
+    found: Found | None
     fault: str | None = None
 
 
@@ -67,14 +69,14 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 def predict(
     run: str | Path | Run, images: Sequence[str | Path], *, threshold: float = 0.3, batch: int = 8
 ) -> Iterator[ImagePrediction]:
-    """Find objects in image files, one batch in memory at a time.
+    """Predict image files, one batch in memory at a time.
 
     A file that cannot be decoded is yielded with its fault; the others go on.
 
     Args:
         run: A run folder, or a run that was loaded.
         images: Files, folders and globs.
-        threshold: Least score of a detection, 0-1.
+        threshold: Least score of a detection, 0-1; masks and classes have no use for it.
         batch: Images that go through the network together.
 
     Raises:
@@ -93,15 +95,19 @@ def _predictions(run: Run, paths: Sequence[Path], threshold: float, batch: int) 
     for start in range(0, len(paths), batch):
         here = paths[start : start + batch]
         read = [_read(path, run) for path in here]
-        found = iter(_detect(run, [item for item in read if isinstance(item, Sample)], device))
+        found = iter(_find(run, [item for item in read if isinstance(item, Sample)], device))
         for path, item in zip(here, read, strict=True):
             if isinstance(item, str):
-                yield ImagePrediction(path, (0, 0), Detections.empty(), item)
+                yield ImagePrediction(path, (0, 0), None, item)
                 continue
-            everything = next(found)
-            kept = everything.scores >= threshold
-            shown = Detections(everything.boxes_xyxy[kept], everything.scores[kept], everything.labels[kept])
-            yield ImagePrediction(path, item.placement.original_hw, shown)
+            yield ImagePrediction(path, item.placement.original_hw, _worth_showing(next(found), threshold))
+
+
+def _worth_showing(found: Found, threshold: float) -> Found:
+    if not isinstance(found, Detections):
+        return found
+    kept = found.scores >= threshold
+    return Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
 
 
 def _read(path: Path, run: Run) -> Sample | str:
@@ -110,24 +116,20 @@ def _read(path: Path, run: Run) -> Sample | str:
         image = read_image(path)
     except DataError as fault:
         return fault.message
-    height, width = image.shape[:2]
-    sample = Sample(
-        image,
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.bool_),
-        image_id=0,
-        name=str(path),
-        placement=Placement((height, width)),
-    )
+    sample = Sample.of_image(image, image_id=0, name=str(path))
     return letterbox(sample, size_hw=run.recipe.model.size_hw, fill_rgb=run.model.fill_rgb)
 
 
 @torch.inference_mode()
-def _detect(run: Run, samples: Sequence[Sample], device: torch.device) -> list[Detections]:
+def _find(run: Run, samples: Sequence[Sample], device: torch.device) -> list[Found]:
     if not samples:
         return []
     batch = collate(samples)
     output = run.model(run.model.normalise(batch.images.to(device)))
-    predictions = run.task.predict(output, run.recipe.model.size_hw, placements=batch.placements)
-    return [found.to_original(place) for found, place in zip(predictions, batch.placements, strict=True)]
+    predictions: Sequence[Found] = run.task.predict(
+        output, run.recipe.model.size_hw, placements=batch.placements
+    )
+    return [
+        found.to_original(place) if isinstance(found, Detections) else found
+        for found, place in zip(predictions, batch.placements, strict=True)
+    ]

@@ -1,48 +1,91 @@
-"""Predictions for files as pictures, COCO json and CSV."""
+"""Predictions for files as pictures, text, JSON and CSV."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from trivet.data.images import read_image
 from trivet.errors import UsageError
 from trivet.recipe.predict import ImagePrediction, predict
 from trivet.recipe.run_folder import Run
+from trivet.report.captions import draw_class
 from trivet.report.draw import draw_detections
-from trivet.structures import LabelMap
+from trivet.report.overlays import draw_mask
+from trivet.structures import ClassScores, Detections, LabelMap, MaskScores, TaskName
 
-CSV_COLUMNS = ("image", "label", "name", "score", "xmin", "ymin", "xmax", "ymax")
+Row = Sequence[str | int | float]
+TOP = 5
+"""Classes of an image that are told."""
+
+
+@dataclass(frozen=True)
+class MaskShares:
+    """What is kept of a predicted mask: a mask a file would fill the memory.
+
+    Args:
+        shares: Share of the pixels each class has, 0-1.
+        file: The index PNG it was written to, if it was.
+    """
+
+    shares: tuple[float, ...]
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What was found in one image file; see `ImagePrediction`."""
+
+    path: Path
+    size_hw: tuple[int, int]
+    found: Detections | ClassScores | MaskShares | None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
 class PredictedFiles:
     """What was found in some image files."""
 
+    task: TaskName
     labels: LabelMap
-    images: tuple[ImagePrediction, ...]
+    images: tuple[FilePrediction, ...]
 
     def lines(self) -> Iterator[str]:
         """Yield one line of text an image."""
         for image in self.images:
-            counts = image.found.labels.bincount(minlength=len(self.labels)).tolist()
-            found = [
-                f"{count} {name}" for count, name in zip(counts, self.labels.names, strict=True) if count
-            ]
-            yield f"{image.path}: {image.fault or ', '.join(found) or 'nothing'}"
+            yield f"{image.path}: {image.fault or _words(image.found, self.labels) or 'nothing'}"
 
-    def csv_rows(self) -> Iterator[Sequence[str | int | float]]:
-        """Yield the header, then one row a detection; boxes in pixels of the file."""
-        yield CSV_COLUMNS
+    def csv_rows(self) -> Iterator[Row]:
+        """Yield the header, then a row a detection, a class of a mask, or one of the likeliest classes.
+
+        Boxes are in pixels of the file.
+        """
+        yield CSV_COLUMNS[self.task]
         for image in self.images:
-            found = image.found
-            for box, score, label in zip(
-                found.boxes_xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-            ):
-                place = (round(edge, 2) for edge in box)
-                yield (str(image.path), label, self.labels.names[label], round(score, 5), *place)
+            for row in _rows(image.found, self.labels):
+                yield (str(image.path), *row)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return detections in COCO's form (see `to_coco`), masks and classes as one entry an image."""
+        if self.task == "detection":
+            return self.to_coco()
+        images = []
+        for image in self.images:
+            height, width = image.size_hw
+            entry: dict[str, Any] = {"image": str(image.path), "height": height, "width": width}
+            if image.fault:
+                entry["fault"] = image.fault
+            figure = CSV_COLUMNS[self.task][-1]
+            entry["classes"] = [
+                {"label": row[0], "name": row[1], figure: row[2]} for row in _rows(image.found, self.labels)
+            ]
+            if isinstance(image.found, MaskShares) and image.found.file is not None:
+                entry["mask"] = str(image.found.file)
+            images.append(entry)
+        return {"task": self.task, "classes": self.labels.to_json(), "images": images}
 
     def to_coco(self) -> dict[str, Any]:
         """Return the detections in COCO's form: images, categories, and annotations that have a `score`.
@@ -58,6 +101,8 @@ class PredictedFiles:
             height, width = image.size_hw
             entry = {"id": number, "file_name": str(image.path), "height": height, "width": width}
             images.append(entry | ({"fault": image.fault} if image.fault else {}))
+            if not isinstance(image.found, Detections):
+                continue
             found = image.found
             for box, score, label in zip(
                 found.boxes_xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
@@ -77,39 +122,108 @@ class PredictedFiles:
         return {"images": images, "categories": categories, "annotations": annotations}
 
 
+CSV_COLUMNS: dict[TaskName, tuple[str, ...]] = {
+    "detection": ("image", "label", "name", "score", "xmin", "ymin", "xmax", "ymax"),
+    "segmentation": ("image", "label", "name", "share"),
+    "classification": ("image", "label", "name", "score"),
+}
+
+
 def predict_files(
-    run: Run, images: Sequence[str | Path], *, out: Path | None = None, threshold: float = 0.3, batch: int = 8
+    run: Run,
+    images: Sequence[str | Path],
+    *,
+    out: Path | None = None,
+    threshold: float = 0.3,
+    batch: int = 8,
+    watch: Callable[[ImagePrediction], None] | None = None,
 ) -> PredictedFiles:
-    """Find objects in image files and draw them.
+    """Predict image files and draw what was found.
 
     Args:
         run: A loaded run.
         images: Files, folders and globs.
-        out: Where drawn pictures go, named after their files; none are drawn when not given.
-        threshold: Least score, 0-1.
+        out: Where drawn pictures go, named after their files, and masks as index PNGs beside them; none are made
+            when not given.
+        threshold: Least score of a detection, 0-1.
         batch: Images that go through the network together.
+        watch: Called with every prediction as it is made.
 
     Raises:
         UsageError: If there is no image, a number is out of range, or `out` cannot be written.
     """
-    results = []
+    results: list[FilePrediction] = []
     for result in predict(run, images, threshold=threshold, batch=batch):
-        results.append(result)
+        if watch is not None:
+            watch(result)
+        kept = _kept(result, run.labels)
         if out is not None and result.fault is None:
-            _draw(result, run.labels, out, number=len(results))
-    return PredictedFiles(run.labels, tuple(results))
+            target = _target(result.path, out, number=len(results) + 1)
+            _save(_drawn(result, run.labels), target)
+            if isinstance(result.found, MaskScores) and isinstance(kept.found, MaskShares):
+                mask = target.with_suffix(".png")
+                _save(result.found.labels.cpu().numpy(), mask)
+                kept = replace(kept, found=replace(kept.found, file=mask))
+        results.append(kept)
+    return PredictedFiles(run.recipe.task.kind, run.labels, tuple(results))
 
 
-def _draw(result: ImagePrediction, labels: LabelMap, out: Path, *, number: int) -> None:
-    found = result.found
-    drawn = draw_detections(
-        read_image(result.path), found.boxes_xyxy, found.labels, labels.names, scores=found.scores
-    )
-    target = out / f"{result.path.stem}.jpg"
-    if target.exists():  # another folder's file of the same name, or an earlier call's
-        target = out / f"{result.path.stem}-{number}.jpg"
+def _kept(result: ImagePrediction, labels: LabelMap) -> FilePrediction:
+    found: Detections | ClassScores | MaskShares | None
+    if isinstance(result.found, MaskScores):
+        counts = result.found.labels.flatten().bincount(minlength=len(labels)).double()
+        found = MaskShares(tuple((counts / counts.sum()).tolist()))
+    else:
+        found = result.found
+    return FilePrediction(result.path, result.size_hw, found, result.fault)
+
+
+def _words(found: Detections | ClassScores | MaskShares | None, labels: LabelMap) -> str:
+    if isinstance(found, Detections):
+        counts = found.labels.bincount(minlength=len(labels)).tolist()
+        there = [f"{count} {name}" for count, name in zip(counts, labels.names, strict=True) if count]
+        return ", ".join(there)
+    if isinstance(found, ClassScores):
+        return ", ".join(f"{labels.names[label]} {score:.2f}" for label, score in found.top(3))
+    if isinstance(found, MaskShares):
+        shares = sorted(zip(found.shares, labels.names, strict=True), reverse=True)
+        return ", ".join(f"{name} {share:.0%}" for share, name in shares if share >= 0.005)
+    return ""
+
+
+def _rows(found: Detections | ClassScores | MaskShares | None, labels: LabelMap) -> Iterator[Row]:
+    if isinstance(found, Detections):
+        for box, score, label in zip(
+            found.boxes_xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        ):
+            yield (label, labels.names[label], round(score, 5), *(round(edge, 2) for edge in box))
+    if isinstance(found, ClassScores):
+        yield from ((label, labels.names[label], round(score, 6)) for label, score in found.top(TOP))
+    if isinstance(found, MaskShares):
+        yield from (
+            (label, labels.names[label], round(share, 6)) for label, share in enumerate(found.shares) if share
+        )
+
+
+def _drawn(result: ImagePrediction, labels: LabelMap) -> np.ndarray:
+    image, found = read_image(result.path), result.found
+    if isinstance(found, Detections):
+        return draw_detections(image, found.boxes_xyxy, found.labels, labels.names, scores=found.scores)
+    if isinstance(found, MaskScores):
+        return draw_mask(image, found.labels.cpu().numpy(), labels.names)
+    assert isinstance(found, ClassScores), "a prediction without fault holds something"
+    return draw_class(image, found, labels.names)
+
+
+def _target(path: Path, out: Path, *, number: int) -> Path:
+    """Return where a picture goes; another folder's file of the same name, or an earlier call's, is not replaced."""
+    target = out / f"{path.stem}.jpg"
+    return out / f"{path.stem}-{number}.jpg" if target.exists() else target
+
+
+def _save(pixels: np.ndarray, target: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(drawn).save(target, quality=92)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(target, quality=92)
     except OSError as fault:
         raise UsageError(f"cannot write {target}: {fault.strerror}", "give --out another folder") from fault

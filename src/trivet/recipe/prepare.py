@@ -11,10 +11,12 @@ from trivet.data.sources import read_dataset
 from trivet.data.sources.folder import Check
 from trivet.errors import UsageError
 from trivet.recipe.audit import MOST_DECODED
-from trivet.recipe.choose import Draft, choose
+from trivet.recipe.choose import choose
+from trivet.recipe.draft import Draft
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
 from trivet.recipe.run_folder import RunFolder, new_run_folder, write_json
+from trivet.structures import TaskName
 
 ALTERNATIVES = (("train.epochs", "train.minutes"), ("model.name", "model.backbone"))
 """Keys of which one excludes the other: what is given on the command line drops its alternative in a file."""
@@ -52,16 +54,16 @@ def draft_run(
     return draft
 
 
-def read_splits(data: DataRecipe, *, seed: int) -> Splits:
-    """Read the data set of a recipe.
+def read_splits(data: DataRecipe, *, seed: int, task: TaskName | None = None) -> Splits:
+    """Read the data set of a recipe, for its task or, when `None`, for what it holds.
 
     Raises:
         UsageError: If it cannot be read or has no validation images and none can be held back.
     """
-    splits = _read(data, seed, "headers")
+    splits = _read(data, seed, task, "headers")
     if sum(len(dataset) for dataset in splits.given) <= MOST_DECODED:
         splits = _read(
-            data, seed, "pixels"
+            data, seed, task, "pixels"
         )  # a picture cut off after its head would else stop training halfway
     if splits.val is None or not len(splits.val):
         raise UsageError(
@@ -71,7 +73,7 @@ def read_splits(data: DataRecipe, *, seed: int) -> Splits:
     return splits
 
 
-def _read(data: DataRecipe, seed: int, check: Check) -> Splits:
+def _read(data: DataRecipe, seed: int, task: TaskName | None, check: Check) -> Splits:
     return read_dataset(
         data.path,
         format=data.format,
@@ -82,6 +84,8 @@ def _read(data: DataRecipe, seed: int, check: Check) -> Splits:
         groups=data.groups,
         labels=data.labels,
         images=data.images,
+        task=task,
+        overlap=data.overlap,
     )
 
 
@@ -111,8 +115,10 @@ def prepare_run(
     section = {
         key.removeprefix("data."): value for key, value in draft.values.items() if key.startswith("data.")
     }
-    splits = read_splits(DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)))
-    choose(draft, splits.train.truth, splits.labels, look_at_machine())
+    splits = read_splits(
+        DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)), task=draft.values.get("task.kind")
+    )
+    choose(draft, splits, look_at_machine())
     made = draft.recipe()
     if made.train.batch > len(splits.train):
         raise UsageError(

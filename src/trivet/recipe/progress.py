@@ -12,6 +12,15 @@ from trivet.recipe.recipe import Recipe
 from trivet.train.loop import Listener
 from trivet.train.state import TrainState
 
+METRICS = {
+    "val_map": "AP",
+    "val_map50": "AP50",
+    "val_miou": "mIoU",
+    "val_pixel_accuracy": "pixel accuracy",
+    "val_top1": "top-1",
+}
+"""A validation's figures and what they are called, the main one of each task first."""
+
 
 class ProgressBars(Listener):
     """Two bars (budget and epoch) with rate, time left, losses and the validation score.
@@ -60,7 +69,9 @@ class ProgressBars(Listener):
         position = state.position
         rate = (position.images - self.images_before) / max(time.monotonic() - self.began, 1e-9)
         values = "  ".join(
-            f"{name} {losses[name]:.3f}" for name in ("loss", "class", "box") if name in losses
+            f"{name} {value:.3f}"
+            for name, value in losses.items()
+            if name not in ("positives", "gradient_norm")
         )
         done = round(100 * state.budget.progress(position.step))
         self.bars.update(self.whole, completed=done, shown=f"{rate:.1f} images/s  {self.metric}")
@@ -73,15 +84,16 @@ class ProgressBars(Listener):
 
     def epoch_ended(self, state: TrainState, row: Mapping[str, float | int | str]) -> None:
         """Remember the validation score; off a terminal, print a line."""
-        if "val_map" not in row:
+        shown = [f"{words} {float(row[name]):.3f}" for name, words in METRICS.items() if name in row]
+        if not shown:
             return
         best = state.position.best_score or 0.0
-        self.metric = f"AP {float(row['val_map']):.3f}  best {best:.3f}"
+        self.metric = f"{shown[0]}  best {best:.3f}"
         share = float(row["progress"])
         minutes = state.budget.seconds / 60
         self.console.print(
             f"epoch {row['epoch']:>4}  {share:4.0%}  {minutes:5.1f} min  loss {float(row.get('loss', float('nan'))):.3f}  "
-            f"val {float(row['val_loss']):.3f}  AP {float(row['val_map']):.3f}  AP50 {float(row['val_map50']):.3f}"
+            f"val {float(row['val_loss']):.3f}  {'  '.join(shown)}"
         )
 
     def ended(self, state: TrainState) -> None:  # noqa: ARG002

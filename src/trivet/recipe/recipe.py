@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tomlkit.exceptions import TOMLKitError
 
 from trivet.errors import UsageError, unknown_name
+from trivet.structures import TaskName
 from trivet.train.settings import TrainSettings
 
 
@@ -29,6 +30,7 @@ class DataRecipe(_Section):
         groups: A regular expression that finds the group in an image's name; a group is never divided.
         labels: The folder of label files, where a YOLO data set has several.
         images: Where the image files are, when outside the data set's folder.
+        overlap: Which label a pixel of several polygons has; a name of `data.sources.OVERLAPS`.
         workers: Processes that read images; 0 reads in the training process.
     """
 
@@ -39,6 +41,7 @@ class DataRecipe(_Section):
     groups: str | None = None
     labels: str | None = None
     images: str | None = None
+    overlap: str = "small-on-top"
     workers: int = Field(0, ge=0)
 
 
@@ -85,10 +88,11 @@ class TaskRecipe(_Section):
     """What is learnt.
 
     Args:
-        options: Keyword arguments of the task, such as `label_smoothing`, `box_loss` or `box_weight`.
+        kind: `detection`, `segmentation` or `classification`; what the data set holds unless given.
+        options: Keyword arguments of the task, such as `label_smoothing`, `loss` or `box_loss`.
     """
 
-    kind: Literal["detection"] = "detection"
+    kind: TaskName = "detection"
     options: dict[str, Any] = Field(default_factory=dict)
 
 

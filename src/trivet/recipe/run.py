@@ -17,10 +17,10 @@ from trivet.models.build import build_model
 from trivet.models.files import save_weights
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
+from trivet.recipe.assess import assessor
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
-from trivet.recipe.validate import validate_detector
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.loop import Job, Listener, Validation, train
 
@@ -82,7 +82,7 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
 
     def validate(candidate: torch.nn.Module) -> Validation:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"
-        return validate_detector(candidate, task, val, plan.val.truth, labels)
+        return assessor(recipe.task.kind).validate(candidate, task, val, plan.val)
 
     def keep_best(candidate: torch.nn.Module) -> None:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -15,9 +15,13 @@ from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
 from trivet.structures import LabelMap
+from trivet.tasks.classification import ClassificationTask
 from trivet.tasks.detection import DetectionTask
+from trivet.tasks.segmentation import SegmentationTask
 from trivet.train.checkpoint import read_checkpoint
 from trivet.train.state import CHECKPOINT
+
+AnyTask: TypeAlias = DetectionTask | SegmentationTask | ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,26 @@ def open_run_folder(path: str | Path) -> RunFolder:
     return run
 
 
-def build_task(model: Model, recipe: Recipe) -> DetectionTask:
-    """Build the task of a recipe's model."""
-    return DetectionTask(classes=model.spec.classes, anchors=model.anchor_spec, **recipe.task.options)
+def build_task(model: Model, recipe: Recipe) -> AnyTask:
+    """Build the task of a recipe's model.
+
+    Raises:
+        UsageError: If the model is for another task, or an option is not one of the task's.
+    """
+    kind, classes, options = recipe.task.kind, model.spec.classes, recipe.task.options
+    if model.task != kind:
+        raise UsageError(
+            f"the model {model.spec.name or model.spec.backbone} is for {model.task}, and the task is {kind}",
+            f"trivet models lists those for {kind}; --task {model.task} where the data set has such truth",
+        )
+    try:
+        if kind == "segmentation":
+            return SegmentationTask(classes, **options)
+        if kind == "classification":
+            return ClassificationTask(classes, **options)
+        return DetectionTask(classes=classes, anchors=model.anchor_spec, **options)
+    except TypeError as fault:
+        raise UsageError(f"task.options of {kind}: {fault}") from fault
 
 
 @dataclass(frozen=True)
@@ -131,7 +152,7 @@ class Run:
     recipe: Recipe
     labels: LabelMap
     model: Model
-    task: DetectionTask
+    task: AnyTask
 
 
 def load_recipe(run: RunFolder) -> tuple[Recipe, dict[str, Chosen]]:

@@ -1,19 +1,17 @@
 """The verb `score`: a run, or any model's predictions, against the truth of a data set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from trivet.data.dataset import Dataset, Splits
+from trivet.data.dataset import Dataset, RelabelledMasks, Splits
 from trivet.errors import UsageError
-from trivet.evaluate.coco_results import read_coco_results
-from trivet.evaluate.detection import evaluate_detection
-from trivet.evaluate.scores import DetectionScores
-from trivet.recipe.finish import predict_split
+from trivet.recipe.assess import Scores, assessor
 from trivet.recipe.prepare import read_splits
 from trivet.recipe.recipe import DataRecipe
 from trivet.recipe.run_folder import load_run
-from trivet.structures import LabelMap, TruthTable
+from trivet.structures import LabelMap
 
 SPLITS = ("train", "val", "test")
 
@@ -26,11 +24,11 @@ def score(
     last: bool = False,
     bootstrap: int = 1000,
     data_options: DataRecipe | None = None,
-) -> DetectionScores:
+) -> Scores:
     """Score a run's weights, or predictions made elsewhere.
 
     Args:
-        what: A run folder, or a COCO results file.
+        what: A run folder, a COCO results file, or a folder of predicted masks.
         data: The data set; a run folder's own when not given.
         split: Which split; test where there is one, else val.
         last: Score the weights a run ended with rather than its best ones.
@@ -40,21 +38,22 @@ def score(
     Raises:
         UsageError: If there is no such split, or run, predictions and data do not fit each other.
     """
-    if Path(what).is_dir():
+    if (Path(what) / "recipe.toml").is_file():
         run = load_run(what, last=last)
         options = _options(data, data_options or run.recipe.data)
-        dataset = pick_split(read_splits(options, seed=run.recipe.train.seed), split)
+        dataset = pick_split(
+            read_splits(options, seed=run.recipe.train.seed, task=run.recipe.task.kind), split
+        )
         dataset = relabelled(dataset, run.labels)
-        return evaluate_detection(dataset.truth, predict_split(run, dataset), run.labels, bootstrap=bootstrap)
+        return assessor(run.recipe.task.kind).assess(run, dataset, bootstrap=bootstrap).scores
     if last:
-        raise UsageError(f"the last weights are a run folder's, and {what} is a file", "leave --last out")
+        raise UsageError(f"the last weights are a run folder's, and {what} is none", "leave --last out")
     if data is None and data_options is None:
         raise UsageError(
             f"{what} holds predictions, and no data set was given", "trivet score PREDICTIONS DATA"
         )
     dataset = pick_split(read_splits(_options(data, data_options), seed=0), split)
-    predictions = read_coco_results(Path(what), dataset.truth, dataset.labels)
-    return evaluate_detection(dataset.truth, predictions, dataset.labels, bootstrap=bootstrap)
+    return assessor(dataset.task).assess_file(Path(what), dataset, bootstrap=bootstrap)
 
 
 def pick_split(splits: Splits, split: str | None) -> Dataset:
@@ -75,24 +74,27 @@ def relabelled(dataset: Dataset, labels: LabelMap) -> Dataset:
     """Return a data set whose labels are those a model knows, matched by class name.
 
     Raises:
-        UsageError: If the data set has objects of a class the model does not know.
+        UsageError: If the data set has a class the model does not know.
     """
     if dataset.labels.names == labels.names:
         return dataset
     position = {name: label for label, name in enumerate(labels.names)}
     table = np.array([position.get(name, -1) for name in dataset.labels.names])
-    mapped = table[dataset.truth.labels]
-    if (mapped < 0).any():
-        name = dataset.labels.names[int(dataset.truth.labels[mapped < 0][0])]
+    column = dataset.class_labels if dataset.class_labels is not None else dataset.truth.labels
+    present = np.unique(column) if dataset.masks is None else np.arange(len(table))
+    unknown = present[table[present] < 0]
+    if len(unknown):
         raise UsageError(
-            f"the data set has objects of the class {name!r}, which the model does not know",
+            f"the data set has the class {dataset.labels.names[int(unknown[0])]!r}, which the model does not know",
             f"it knows: {', '.join(labels.names)}",
         )
-    truth = dataset.truth
-    renamed = TruthTable(
-        truth.image_ids, truth.sizes_hw, truth.offsets, truth.boxes_xyxy, mapped, truth.crowd, truth.areas
+    return replace(
+        dataset,
+        labels=labels,
+        truth=replace(dataset.truth, labels=table[dataset.truth.labels]),
+        masks=None if dataset.masks is None else RelabelledMasks(dataset.masks, table.astype(np.uint8)),
+        class_labels=None if dataset.class_labels is None else table[dataset.class_labels],
     )
-    return Dataset(dataset.root, dataset.split, labels, renamed, dataset.names, dataset.problems)
 
 
 def _options(data: str | Path | None, options: DataRecipe | None) -> DataRecipe:
