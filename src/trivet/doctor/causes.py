@@ -18,6 +18,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "uninitialised-parameter": ("non-finite", "exploding-gradient", "vanishing-gradient"),
     "input-not-normalised": ("exploding-gradient", "non-finite"),
     "exploding-gradient": ("non-finite",),
+    "vanishing-gradient": ("parameter-never-changes",),
     "clip-before-unscale": ("vanishing-gradient",),
     "missing-zero-grad": ("exploding-gradient", "non-finite"),
     "batchnorm-few-samples": ("script-failed",),

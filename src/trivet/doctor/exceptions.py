@@ -96,7 +96,7 @@ def _in_place_lines(forward: list[Place], graph: Graph | None, places: list[Plac
                 found.append(place)
     for file in dict.fromkeys(near.file for near in scopes):
         found += [place for place in _statements(file) if place not in found]
-    return [place for place in found if not _counts(place)][:20]
+    return sorted(found, key=_counts)[:20]
 
 
 def _counts(place: Place) -> bool:

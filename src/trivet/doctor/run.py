@@ -61,6 +61,21 @@ def run_script(target: str, arguments: Sequence[str] = (), options: Options | No
         MisuseError: If there is no such script, or an option makes no sense.
     """
     options = options or Options()
+    trace, code = record_script(target, arguments, options, module=module)
+    diagnosis = diagnose_trace(trace)
+    write_results(diagnosis, trace, options)
+    return FAILED if diagnosis.errors or code else FINE
+
+
+def record_script(
+    target: str, arguments: Sequence[str] = (), options: Options | None = None, *, module: bool = False
+) -> tuple[Trace, int]:
+    """Run a script under the probe; returns the trace and the script's own exit code.
+
+    Raises:
+        MisuseError: As `run_script` does.
+    """
+    options = options or Options()
     if not module and not Path(target).is_file():
         raise MisuseError(f"there is no script {target!r}")
     if options.steps is not None and options.steps < 1:
@@ -70,10 +85,7 @@ def run_script(target: str, arguments: Sequence[str] = (), options: Options | No
     code, fault = _run(probe, target, arguments, options, module)
     if fault is not None:
         traceback.print_exception(fault)
-    trace = probe.trace()
-    diagnosis = diagnose_trace(trace)
-    write_results(diagnosis, trace, options)
-    return FAILED if diagnosis.errors or code else FINE
+    return probe.trace(), code
 
 
 def replay(path: str, options: Options | None = None) -> int:

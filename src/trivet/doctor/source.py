@@ -41,7 +41,7 @@ def short_path(file: str) -> str:
 @lru_cache(maxsize=4096)
 def is_user_file(file: str) -> bool:
     """Whether a code object's file is the user's own."""
-    if file.startswith("<frozen") or file.startswith(_OWN):
+    if file.startswith(("<frozen", "<@", _OWN)):
         return False
     if "site-packages" in file or "dist-packages" in file or "/torch/" in file:
         return False
@@ -64,6 +64,19 @@ def user_place(constructs: object = None) -> Place | None:
             return place_of_frame(frame)
         frame = frame.f_back
     return None
+
+
+def calling_frame() -> FrameType | None:
+    """Return the frame that called into the doctor: passes over its own, and those of decorators around them."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+@lru_cache(maxsize=4096)
+def _is_own(file: str) -> bool:
+    return file.startswith((_OWN, "<@")) or "/jaxtyping/" in file or "/beartype/" in file
 
 
 def place_of_frame(frame: FrameType) -> Place:

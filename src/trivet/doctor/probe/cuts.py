@@ -8,7 +8,7 @@ import torch
 
 from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.session import Patches, Session, compiling
-from trivet.doctor.source import Place, is_user_file, place_of_frame
+from trivet.doctor.source import Place, calling_frame, is_user_file, place_of_frame
 
 CUTTERS = ("detach", "argmax", "round", "sign")
 NOTED_STEPS = 2
@@ -43,14 +43,12 @@ class CutWatch:
         )
 
     def _wrap(self, name: str, original: Any) -> Any:
-        import sys
-
         session = self.session
 
         def cut(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             if session.steps < NOTED_STEPS and session.active and not compiling() and self.requires_grad:
-                frame = sys._getframe(1)
-                if is_user_file(frame.f_code.co_filename) and torch.is_grad_enabled():
+                frame = calling_frame()
+                if frame is not None and is_user_file(frame.f_code.co_filename) and torch.is_grad_enabled():
                     with session.measured():
                         watch._note(name, self, place_of_frame(frame))
             return original(self, *args, **kwargs)

@@ -112,7 +112,7 @@ def _examine_classes(
     if not kept.numel():
         record.all_ignored += 1
         return
-    low, high = int(kept.min()), int(kept.max())
+    low, high = float(kept.min()), float(kept.max())
     record.target_min, record.target_max = min(record.target_min, low), max(record.target_max, high)
     record.outside += low < 0 or high >= output.shape[axis]
 

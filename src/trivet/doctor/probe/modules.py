@@ -274,9 +274,10 @@ def unwrapped(module: nn.Module) -> nn.Module:
     """Return the user's module inside the wrappers of torch (data parallel, compiled)."""
     while type(module).__name__ in WRAPPERS:
         inner = vars(module).get("_modules", {})
-        module = inner.get("module") or inner.get("_orig_mod") or inner.get("_fsdp_wrapped_module") or module
-        if not inner:
+        held = next((inner[key] for key in ("module", "_orig_mod", "_fsdp_wrapped_module") if key in inner), None)
+        if held is None:
             break
+        module = held
     return module
 
 

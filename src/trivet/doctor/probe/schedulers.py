@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 from trivet.doctor.probe.session import Patches, Session
-from trivet.doctor.source import user_place
+from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import SchedulerTrace
 
 
@@ -18,7 +18,7 @@ class SchedulerWatch:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.schedulers: list[tuple[weakref.ref[Any], SchedulerTrace, weakref.ref[Any] | None]] = []
-        self.passes: dict[int, int] = {}
+        self.passes: dict[Place | None, int] = {}
 
     def install(self, patches: Patches) -> None:
         """Wrap the schedulers of torch (and so those that derive from them) and `DataLoader.__iter__`."""
@@ -34,7 +34,7 @@ class SchedulerWatch:
 
     @property
     def epochs(self) -> int:
-        """Passes over the loader that was begun most often."""
+        """Passes begun at the line that began most."""
         return max(self.passes.values(), default=0)
 
     def traces(self, index_of: dict[int, int]) -> list[SchedulerTrace]:
@@ -97,7 +97,8 @@ class SchedulerWatch:
 
         def __iter__(self: Any) -> Any:
             if watch.session.active and torch.is_grad_enabled():
-                watch.passes[id(self)] = watch.passes.get(id(self), 0) + 1
+                place = user_place()
+                watch.passes[place] = watch.passes.get(place, 0) + 1
             return original(self)
 
         return __iter__

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 DENSE_STEPS = 20
 """Every step up to this one is recorded."""
 FIRST_INTERVAL = 50
@@ -116,6 +118,4 @@ class Session:
 
 def compiling() -> bool:
     """Whether the caller is being traced by torch.compile, in which nothing may be recorded."""
-    import torch
-
     return bool(torch.compiler.is_compiling())

@@ -181,6 +181,7 @@ class TrainingWatch:
             cleared = _value(witness.grad) != record.value or record.value == 0.0
         if cleared:
             record.fresh = True
+            record.state = None
             if record.seen_backward and witness._version == record.weights_version:
                 self._cancelled += 1
 
