@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from trivet.doctor.finding import Finding
 from trivet.errors import look_up
 from trivet.evaluate.generalisation import GeneralisationGap
 
@@ -46,3 +47,27 @@ def overfitting_sentence(gap: GeneralisationGap, on: Collection[str] = ()) -> st
 
 def _in_order(words: list[str]) -> str:
     return ", then ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def overfitting_finding(gap: GeneralisationGap, on: Collection[str] = ()) -> Finding | None:
+    """Return what `overfitting_sentence` says as a finding for the page, or `None`."""
+    sentence = overfitting_sentence(gap, on)
+    if sentence is None:
+        return None
+    fault, _, remedy = sentence.rpartition("; ")
+    return Finding(
+        "overfitting",
+        "warning",
+        fault,
+        evidence={
+            "train accuracy": gap.train,
+            "validation accuracy": gap.val,
+            "gap": gap.gap,
+            "interval95": [gap.interval95.low, gap.interval95.high],
+            "train images": gap.train_images,
+            "validation images": gap.val_images,
+        },
+        cause="The network has room to remember its training images, and nothing keeps it from doing so.",
+        remedy=f"{remedy[:1].upper()}{remedy[1:]}",
+        verdict="confirmed",
+    )

@@ -11,7 +11,7 @@ from trivet.report.draw import chip_font, drawn_codes
 from trivet.report.palette import class_colour, rgb, text_colour
 from trivet.structures import IGNORE_LABEL
 
-MISTAKE = "#d55e00"
+MISTAKE = "#e6007e"  # a colour that no class has
 COVER = 0.6  # of a class's colour over the image
 _LEAST_SHARE = 0.01  # of the image, for a region to bear its class's code
 

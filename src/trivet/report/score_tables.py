@@ -11,7 +11,7 @@ from trivet.evaluate.classification_scores import ClassificationScores
 from trivet.evaluate.scores import DetectionScores, Interval
 from trivet.evaluate.segmentation_scores import SegmentationScores
 from trivet.report.naming import plain_label
-from trivet.report.sentences import absent_words, advice, calibration_words
+from trivet.report.sentences import absent_words, advice
 
 BAR = 20  # characters of a whole bar
 MOST_PAIRS = 5
@@ -55,10 +55,8 @@ def segmentation_tables(scores: SegmentationScores, names: Sequence[str]) -> lis
 def classification_tables(scores: ClassificationScores, names: Sequence[str]) -> list[RenderableType]:
     """Lay out a classifier's figures, each class, and its most frequent mistakes."""
     figures = {"top-1": scores.top1, "top-5": scores.top5, "balanced accuracy": scores.balanced_accuracy}
-    told = (
-        {"calibration error": f"{_figure(scores.ece)}  {calibration_words(scores)}"} if scores.images else {}
-    )
-    told["scored"] = f"{scores.images:,} images"
+    figures["calibration error"] = scores.ece
+    told = {"scored": f"{scores.images:,} images"}
     classes = table("class", "accuracy", "", "precision", "images", "predictions", right=(1, 3, 4, 5))
     for row in scores.per_class:
         classes.add_row(

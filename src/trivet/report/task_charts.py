@@ -54,15 +54,6 @@ def reliability_chart(bins: Sequence[ReliabilityBin], *, key: str = "reliability
         width = bins[0].high - bins[0].low if bins else 1.0
         axes.bar(middles, [one.accuracy for one in bins], width=0.9 * width, color=ACCENT, label="accuracy")
         axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.2, label="as sure as right")
-        most = max((one.images for one in bins), default=1)
-        axes.scatter(
-            [one.confidence for one in bins],
-            [one.accuracy for one in bins],
-            s=[12 + 90 * one.images / most for one in bins],
-            color="#e69f00",
-            zorder=3,
-            label="mean confidence, larger: more images",
-        )
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
         put_legend(axes)
 

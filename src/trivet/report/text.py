@@ -1,6 +1,7 @@
 """What a person reads in the terminal: scores, findings and choices, with rich where there is a terminal."""
 
 import io
+import math
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -8,6 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from trivet.doctor.finding import Finding, Where
+from trivet.evaluate.board import BoardResult
 from trivet.evaluate.classification_scores import ClassificationScores
 from trivet.evaluate.segmentation_scores import SegmentationScores
 from trivet.report.contents import Choice, Scores
@@ -36,6 +38,23 @@ def finding_text(findings: Sequence[Finding]) -> RenderableType:
     if not findings:
         return Text("No findings.")
     return Group(*(part for finding in findings for part in (*_finding(finding), Text())))
+
+
+def board_text(result: BoardResult, *, most: int = 20) -> RenderableType:
+    """Lay out what a board would say of a submission: its score, then its faults, at most this many."""
+    images = "1 image" if result.scored == 1 else f"{result.scored:,} images"
+    score = f"{result.score:.4f}" if math.isfinite(result.score) else "none"
+    lines = [Text.assemble((f"{result.metric} {score}", "bold"), f" over {images}")]
+    if not result.faults:
+        return Group(*lines, Text("No fault: the board would accept it."))
+    for fault in result.faults[:most]:
+        place = ", ".join(
+            [*([f"line {fault.row}"] if fault.row else []), *([fault.image_id] if fault.image_id else [])]
+        )
+        lines.append(Text(plain_label(f"{place}: {fault.text}" if place else fault.text, 400)))
+    if len(result.faults) > most:
+        lines.append(Text(f"and {len(result.faults) - most:,} more faults"))
+    return Group(*lines)
 
 
 def choice_text(choices: Sequence[Choice]) -> RenderableType:
