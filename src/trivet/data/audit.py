@@ -1,10 +1,11 @@
-"""The audit of a detection set: every fault by name, and the numbers it is made of, before training."""
+"""The audit of a data set: every fault by name, and the numbers it is made of, before training."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trivet.data.audit_alignment import misaligned_masks
 from trivet.data.audit_boxes import (
     crowd_boxes,
     duplicate_boxes,
@@ -21,18 +22,25 @@ from trivet.data.audit_images import (
     same_images,
     unreadable_images,
 )
+from trivet.data.audit_masks import classes_of_pixels, unlabelled_pixels, unusable_masks
+from trivet.data.audit_outlines import overlapping_labels, rectangular_outlines
+from trivet.data.audit_sequences import sequences_across_splits
 from trivet.data.box_statistics import describe
 from trivet.data.dataset import Splits
 from trivet.data.fingerprints import Fingerprints, fingerprint
+from trivet.data.mask_statistics import describe_masks
+from trivet.data.mask_survey import survey_masks
 from trivet.data.problems import PROBLEMS, Problem
 from trivet.data.sources import read_dataset
 from trivet.data.sources.folder import Folder
 from trivet.doctor.finding import Finding, Where, by_importance
 from trivet.geometry.anchors import AnchorSpec
+from trivet.structures import TaskName
 
 CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
     "unreadable images": unreadable_images,
     "equal images and leaks": same_images,
+    "recordings in several splits": sequences_across_splits,
     "equal boxes": duplicate_boxes,
     "tiny boxes": tiny_boxes,
     "boxes of whole images": full_image_boxes,
@@ -46,7 +54,26 @@ CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
     "colour": images_without_colour,
     "ids and labels": ids_apart_from_labels,
 }
-_NEED_PIXELS = ("unreadable images", "equal images and leaks", "colour")
+MASK_CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
+    "unreadable images": unreadable_images,
+    "unusable masks": unusable_masks,
+    "equal images and leaks": same_images,
+    "recordings in several splits": sequences_across_splits,
+    "masks of other images": misaligned_masks,
+    "pixels of several labels": overlapping_labels,
+    "rectangular outlines": rectangular_outlines,
+    "classes of pixels": classes_of_pixels,
+    "pixels without a label": unlabelled_pixels,
+    "colour": images_without_colour,
+    "ids and labels": ids_apart_from_labels,
+}
+_NEED_PIXELS = (
+    "unreadable images",
+    "equal images and leaks",
+    "recordings in several splits",
+    "masks of other images",
+    "colour",
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +110,10 @@ class Audit:
 
     def text(self) -> str:
         """Return the audit in words, for a terminal."""
+        masks = self.splits.task == "segmentation"
         lines = [
-            f"{split.split:5} {len(split):>7,} images {len(split.truth.labels):>9,} boxes"
+            f"{split.split:5} {len(split):>7,} images {len(split) if masks else len(split.truth.labels):>9,} "
+            f"{'masks' if masks else 'boxes'}"
             for split in self.splits.given
         ]
         lines += [f"made  {self.splits.made}"] if self.splits.made else []
@@ -109,9 +138,11 @@ def audit_dataset(
     labels: str | None = None,
     images: str | Path | None = None,
     look_at_images: bool = True,
+    task: TaskName | None = None,
+    overlap: str = "small-on-top",
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Look for faults of a detection set before training on it.
+    """Look for faults of a data set before training on it.
 
     Where no image file is there, the annotations alone are audited.
 
@@ -123,6 +154,8 @@ def audit_dataset(
         labels: See `read_dataset`; for a path.
         images: See `read_dataset`; for a path.
         look_at_images: Whether image files are decoded (small), for duplicates, colour and damage.
+        task: See `read_dataset`; for a path.
+        overlap: See `read_dataset`; for a path.
         progress: Called with images done and images in all.
 
     Raises:
@@ -130,34 +163,55 @@ def audit_dataset(
         DataError: If no image is left to train on.
     """
     start = time.perf_counter()
-    splits = data if isinstance(data, Splits) else _read(Path(data), format, labels, images)
+    splits = (
+        data
+        if isinstance(data, Splits)
+        else _read(Path(data), format=format, labels=labels, images=images, task=task, overlap=overlap)
+    )
     there = splits.train.path(0).is_file()
     prints = _prints(splits, progress) if look_at_images and there else None
-    context = AuditContext(splits, size_hw or (512, 512), anchors or AnchorSpec(), prints)
+    masks = splits.task == "segmentation"
+    surveys = (
+        tuple(survey_masks(split, with_images=prints is not None) for split in splits.given)
+        if masks
+        else None
+    )
+    context = AuditContext(splits, size_hw or (512, 512), anchors or AnchorSpec(), prints, surveys)
+    checks = MASK_CHECKS if masks else CHECKS
     not_checked = {}
     if prints is None:
         why = "not asked for" if there else "the image files are not there"
-        not_checked = dict.fromkeys(_NEED_PIXELS, why)
+        not_checked = {name: why for name in _NEED_PIXELS if name in checks}
     findings = _of_problems(splits)
-    for name, check in CHECKS.items():
+    for name, check in checks.items():
         if name not in not_checked:
             findings += check(context)
     return Audit(
         splits,
         tuple(by_importance(findings)),
-        describe(splits, context.size_hw, context.anchors),
+        describe_masks(splits, surveys) if surveys else describe(splits, context.size_hw, context.anchors),
         not_checked,
         time.perf_counter() - start,
     )
 
 
-def _read(path: Path, format: str | None, labels: str | None, images: str | Path | None) -> Splits:
+def _read(
+    path: Path,
+    *,
+    format: str | None,
+    labels: str | None,
+    images: str | Path | None,
+    task: TaskName | None,
+    overlap: str,
+) -> Splits:
     folder = Folder.at(path, images=None if images is None else Path(images))
     return read_dataset(
         path,
         format=format,
         labels=labels,
         images=images,
+        task=task,
+        overlap=overlap,
         val_share=0.0,
         check="headers" if folder.images else "none",
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from trivet.data.dataset import Dataset, Splits
 from trivet.data.fingerprints import Fingerprints
+from trivet.data.mask_survey import MaskSurvey
 from trivet.geometry.anchors import AnchorSpec
 
 MOST_EXAMPLES = 10
@@ -21,12 +22,14 @@ class AuditContext:
         size_hw: Size of the network's input.
         anchors: The anchors coverage is measured for.
         prints: Fingerprints of each split's images, in the order of `splits.given`; `None` when not looked at.
+        surveys: What each split's masks hold, in the same order; `None` where masks are not the truth.
     """
 
     splits: Splits
     size_hw: tuple[int, int]
     anchors: AnchorSpec
     prints: tuple[Fingerprints, ...] | None = None
+    surveys: tuple[MaskSurvey, ...] | None = None
 
 
 def examples_of(dataset: Dataset, rows: Sequence[int] | np.ndarray) -> list[str]:
