@@ -5,11 +5,12 @@ from that generator, so the same draw gives the same picture in any process.
 """
 
 import copy
+import inspect
 import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -35,7 +36,8 @@ class Augmentation(Protocol):
         ...
 
 
-AugmentationLike: TypeAlias = Augmentation | Callable[[Sample], Sample] | str | float | None
+OneAugmentation: TypeAlias = Augmentation | Callable[[Sample], Sample] | str | float | None
+AugmentationLike: TypeAlias = OneAugmentation | Sequence[OneAugmentation]
 
 STRENGTHS = {"none": 0.0, "light": 0.3, "medium": 0.6, "strong": 1.0}
 ORIENTATIONS = {"fixed": (0.0, 0.0, 0.0), "upright": (0.5, 0.0, 0.0), "free": (0.5, 0.5, 0.5)}
@@ -53,8 +55,8 @@ def build_augmentation(
 
     Args:
         augmentation: A strength by name (`none`, `light`, `medium`, `strong`) or from 0 to 1; an
-            `albumentations.Compose`; any callable `Sample -> Sample`; or an `Augmentation` made here.
-            `None` is `none`: letterboxing alone.
+            `albumentations.Compose`; any callable `Sample -> Sample`; an `Augmentation`; or a list of these, applied
+            in order. `None` is `none`: letterboxing alone.
         size_hw: The result's size.
         fill_rgb: Colour of padding.
         orientation: What the default augmentation may turn: `upright` mirrors left-right; `free` also turns by
@@ -65,6 +67,10 @@ def build_augmentation(
         UsageError: If the name, strength, orientation or type is not one of these.
     """
     _check_orientation(orientation)
+    if isinstance(augmentation, Sequence) and not isinstance(augmentation, str):
+        *first, last = augmentation or [None]
+        built = build_augmentation(last, size_hw=size_hw, fill_rgb=fill_rgb, orientation=orientation)
+        return Chain((*(_adapted(step) for step in first), built))
     if isinstance(augmentation, (DefaultAugmentation, Letterboxed)):
         if augmentation.size_hw != size_hw:
             raise UsageError(
@@ -163,6 +169,23 @@ class Letterboxed:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """Augmentations one after the other.
+
+    Args:
+        steps: The augmentations, in order.
+    """
+
+    steps: tuple[Augmentation, ...]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return what the last makes of what the others made."""
+        for step in self.steps:
+            sample = step(sample, rng)
+        return sample
+
+
+@dataclass(frozen=True)
 class _Composed:
     """An `albumentations.Compose` fed with boxes our way, whatever box settings it came with."""
 
@@ -200,7 +223,7 @@ class _Called:
     function: Callable[[Sample], Sample]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        with _global_seed(int(rng.integers(2**31))):
+        with global_seed(int(rng.integers(2**31))):
             result = self.function(sample)
         if not isinstance(result, Sample):
             raise UsageError(f"an augmentation returns a Sample, got {type(result).__name__}")
@@ -229,7 +252,7 @@ def _adapted(augmentation: Any) -> Augmentation:
     # Whoever has a Compose in hand has imported Albumentations; nobody else needs to wait for it.
     library = sys.modules.get("albumentations")
     if library is None or not isinstance(augmentation, (library.Compose, library.BasicTransform)):
-        return _Called(augmentation)
+        return augmentation if _takes_generator(augmentation) else _Called(augmentation)
     if isinstance(augmentation, library.BasicTransform):
         augmentation = library.Compose([augmentation])
     given = augmentation.processors["bboxes"].params if "bboxes" in augmentation.processors else None
@@ -261,6 +284,16 @@ def _prepare_for_masks(transform: Any) -> None:
         )
     if getattr(transform, "fill_mask", None) == 0:
         transform.fill_mask = IGNORE_LABEL
+
+
+def _takes_generator(function: Callable) -> bool:
+    """Whether a callable wants a sample and a generator, as an `Augmentation` does, and not a sample alone."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [item for item in parameters if item.default is item.empty and item.kind < item.VAR_POSITIONAL]
+    return len(needed) == 2
 
 
 def _seed(compose: Any, rng: np.random.Generator) -> None:
@@ -306,7 +339,7 @@ def _albumentations() -> Any:
 
 
 @contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
+def global_seed(seed: int) -> Iterator[None]:
     """Seed the global random numbers for a while and put them back, so that training draws as if nothing was."""
     before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     random.seed(seed)

@@ -84,6 +84,19 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Nothing, if it shows no object; otherwise annotate it.",
         stops=False,
     ),
+    "image-without-class": ProblemKind(
+        "an image whose class nothing tells",
+        "skipped image",
+        "Move it into its class's folder, or write its class into the table.",
+    ),
+    "image-of-unknown-class": ProblemKind(
+        "an image whose class is not in the class list",
+        "skipped image",
+        "Add the class to the list, or correct the image's class.",
+    ),
+    "image-of-two-classes": ProblemKind(
+        "an image listed under two classes", "kept the first", "List it under the class it shows."
+    ),
     "image-missing": ProblemKind(
         "an image that is listed but is not there",
         "skipped image",

@@ -8,7 +8,19 @@ from typing import Literal
 from trivet.data.dataset import Splits
 from trivet.data.overlaps import OVERLAPS
 from trivet.data.problems import refuse
-from trivet.data.sources import cifar, coco, coco_outlines, csv_rows, mask_folders, voc, yolo, yolo_outlines
+from trivet.data.sources import (
+    cifar,
+    cifar_python,
+    class_folders,
+    coco,
+    coco_outlines,
+    csv_classes,
+    csv_rows,
+    mask_folders,
+    voc,
+    yolo,
+    yolo_outlines,
+)
 from trivet.data.sources.checked import to_dataset
 from trivet.data.sources.folder import Check, Folder
 from trivet.data.sources.found import Reading
@@ -57,6 +69,10 @@ class Source:
 
 SOURCES: dict[str, Source] = {
     "cifar": Source(cifar.NEEDS, cifar.sees, cifar.read, ("classification",)),
+    "cifar-python": Source(cifar_python.NEEDS, cifar_python.sees, cifar_python.read, ("classification",)),
+    "class-folders": Source(
+        class_folders.NEEDS, class_folders.sees, class_folders.read, ("classification",), last=True
+    ),
     "coco": Source(
         coco.NEEDS,
         coco.sees,
@@ -65,6 +81,7 @@ SOURCES: dict[str, Source] = {
         outlines=Outlines(coco_outlines.sees, coco_outlines.read),
     ),
     "csv": Source(csv_rows.NEEDS, csv_rows.sees, csv_rows.read),
+    "csv-classes": Source(csv_classes.NEEDS, csv_classes.sees, csv_classes.read, ("classification",)),
     "masks": Source(mask_folders.NEEDS, mask_folders.sees, mask_folders.read, ("segmentation",)),
     "voc": Source(voc.NEEDS, voc.sees, voc.read),
     "yolo": Source(

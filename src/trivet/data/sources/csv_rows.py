@@ -41,7 +41,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
         DataError: If there is no object, or a file is no text.
     """
     files = _box_files(folder)
-    known = _class_names(folder)
+    known = listed_classes(folder)
     classes = {name: number for number, name in enumerate(known)}
     splits: dict[str | None, Rows] = {}
     notes: list[str] = []
@@ -57,7 +57,7 @@ def read(folder: Folder, *, labels: str | None = None) -> Reading:  # noqa: ARG0
         notes.append(f"{file}: {columns.words}")
     if not classes:
         raise DataError(f"{folder.root}: {', '.join(files)} hold no object", f"CSV needs {NEEDS}")
-    names = known or sorted(classes, key=_natural)
+    names = known or sorted(classes, key=natural_order)
     rank = np.array([names.index(name) if name in names else -1 for name in classes], np.int64)
     found = [_labelled(rows.found("line"), rank, list(classes)) for rows in splits.values()]
     report_unmentioned(found, folder)
@@ -74,14 +74,14 @@ def _box_files(folder: Folder) -> dict[str, Columns]:
     files = [folder.file] if folder.file else folder.with_suffix(".csv")
     found = {}
     for file in files:
-        if file.lower().endswith(".csv") and (row := next(_records(folder, file), None)):
+        if file.lower().endswith(".csv") and (row := next(records(folder, file), None)):
             columns = columns_of(row[1])
             if columns is not None:
                 found[file] = columns
     return found
 
 
-def _records(folder: Folder, file: str) -> Iterator[tuple[int, list[str]]]:
+def records(folder: Folder, file: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of every row that is not blank."""
     with folder.path(file).open(encoding="utf-8-sig", newline="", errors="replace") as stream:
         head = stream.readline(100_000)
@@ -96,12 +96,12 @@ def _records(folder: Folder, file: str) -> Iterator[tuple[int, list[str]]]:
             raise DataError(f"{folder.path(file)}: line {reader.line_num}: {fault}") from fault
 
 
-def _class_names(folder: Folder) -> list[str]:
+def listed_classes(folder: Folder) -> list[str]:
     """Return the names of `classes.csv` in the order of their ids; none if there is no such file."""
     file = next((file for file in _CLASSES if file in folder.files), None)
     if file is None:
         return []
-    rows = [row for _, row in _records(folder, file)]
+    rows = [row for _, row in records(folder, file)]
     if not all(len(row) == 2 and row[1].strip().isdigit() for row in rows[1:]):
         return []
     if rows and not rows[0][-1].strip().isdigit():
@@ -150,11 +150,11 @@ def _add_rows(
     classes: dict[str, int],
 ) -> None:
     adding = _Splits(splits, folder, file, columns)
-    records = _records(folder, file)
+    lines = records(folder, file)
     if columns.has_head:
-        next(records)
+        next(lines)
     needed = max(columns.image, *columns.box, columns.label or 0) + 1
-    for line, cells in records:
+    for line, cells in lines:
         cells += [""] * (needed - len(cells))
         of_row = (
             split if columns.split is None else SPLIT_WORDS.get(_cell(cells, columns.split).lower(), split)
@@ -199,7 +199,7 @@ def _size(columns: Columns, cells: list[str]) -> tuple[int, int]:
     return (height, width) if 0 < height < 2**31 and 0 < width < 2**31 else (0, 0)
 
 
-def _natural(name: str) -> tuple[bool, float, str]:
+def natural_order(name: str) -> tuple[bool, float, str]:
     """Order numbers by their value, before words."""
     try:
         return (False, float(name), name)
