@@ -44,3 +44,18 @@ def test_parts_add_up():
 def test_refuses_an_empty_image():
     with pytest.raises(UsageError, match=r"at least 1 pixel, got size_hw=\(0, 8\)"):
         count_model(nn.Identity(), (0, 8))
+
+
+def test_counts_a_transposed_convolution_and_unpooling_by_hand():
+    class Back(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.deconv = nn.ConvTranspose2d(3, 4, 3, stride=2)
+
+        def forward(self, images):
+            pooled, switches = nn.functional.max_pool2d(images, 2, return_indices=True)
+            return self.deconv(nn.functional.max_unpool2d(pooled, switches, 2))
+
+    count = count_model(Back(), (8, 10))
+    assert count.macs == 3 * 8 * 10 * 4 * 9
+    assert count.parameters == 3 * 4 * 9 + 4

@@ -213,3 +213,89 @@ class TestWhatDoesNotFit:
     def test_old_checkpoints_without_batch_counts_are_taken(self):
         state = {k: v for k, v in tiny_model().state_dict().items() if not k.endswith("num_batches_tracked")}
         load_weights(tiny_model(), state)
+
+
+def vgg_classifier(model, *, torchvision=False):
+    """Return a state dict as timm or torchvision lays out a VGG of this model's width, with random numbers."""
+    torch.manual_seed(3)
+    state = {
+        name.removeprefix("backbone.body."): torch.randn(value.shape).to(value.dtype)
+        for name, value in model.state_dict().items()
+        if name.startswith("backbone.")
+    }
+    for ours, timms, torchvisions in (("fc6", "fc1", 0), ("fc7", "fc2", 3)):
+        conv = model.neck.get_submodule(ours).conv
+        weight, bias = torch.randn_like(conv.weight), torch.randn_like(conv.bias)
+        prefix = f"classifier.{torchvisions}" if torchvision else f"pre_logits.{timms}"
+        state |= {f"{prefix}.weight": weight.flatten(1) if torchvision else weight, f"{prefix}.bias": bias}
+    last = "classifier.6" if torchvision else "head.fc"
+    return state | {f"{last}.weight": torch.randn(10, 256), f"{last}.bias": torch.randn(10)}
+
+
+@pytest.mark.parametrize("torchvision", [False, True], ids=["timm", "torchvision"])
+def test_vggs_classifier_fills_deconvnets_middle(torchvision):
+    model = build_model("deconvnet_vgg16", classes=2, width=1 / 32)
+    model.neck.weight_names = full_width_names()
+    state, before = vgg_classifier(model, torchvision=torchvision), model.state_dict()
+    before = {key: value.clone() for key, value in before.items()}
+    report = load_weights(model, state)
+    after = model.state_dict()
+    names = ("classifier.0", "classifier.3") if torchvision else ("pre_logits.fc1", "pre_logits.fc2")
+    for ours, theirs in zip(("fc6", "fc7"), names, strict=True):
+        loaded = after[f"neck.{ours}.conv.weight"]
+        assert torch.equal(loaded, state[f"{theirs}.weight"].reshape(loaded.shape))
+        assert torch.equal(after[f"neck.{ours}.conv.bias"], state[f"{theirs}.bias"])
+    assert all(
+        torch.equal(value, after[f"backbone.body.{k}"]) for k, value in state.items() if "features" in k
+    )
+    untouched = [key for key in after if key.startswith(("neck.deconv6", "neck.blocks", "head."))]
+    assert all(torch.equal(after[key], before[key]) for key in untouched)
+    assert len(report.kept) == 26 + 4
+    assert len(report.dropped) == 2
+
+
+def full_width_names():
+    with torch.device("meta"):
+        return build_model("deconvnet_vgg16", classes=2).neck.weight_names
+
+
+def test_vggs_classifier_of_another_width_is_left_out():
+    model = build_model("deconvnet_vgg16_bn", classes=2, width=1 / 32)
+    report = load_weights(model, vgg_classifier(model))
+    assert all(name.startswith("backbone.") for name in report.kept)
+    assert {key for key in report.dropped if key.startswith("pre_logits.")} == {
+        "pre_logits.fc1.weight",
+        "pre_logits.fc1.bias",
+        "pre_logits.fc2.weight",
+        "pre_logits.fc2.bias",
+    }
+
+
+def test_vggs_weights_fill_deeplabs_backbone():
+    plain = build_model("deconvnet_vgg16", classes=2, width=1 / 32)
+    state = vgg_classifier(plain)
+    model = build_model("deeplabv1_vgg16", classes=2, width=1 / 32)
+    assert len(load_weights(model, state).kept) == 26
+    assert torch.equal(model.backbone.body["features"][28].weight, state["features.28.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+def test_timms_whole_vgg_starts_deconvnet(name, tmp_path):
+    theirs = timm.create_model(name, pretrained=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "vgg.pth")
+    model = build_model(f"deconvnet_{name}", classes=2, pretrained=tmp_path / "vgg.pth").eval()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        last = torch.nn.functional.max_pool2d(model.backbone(images)[-1], 2)
+        assert torch.equal(last, theirs.forward_features(images))
+        fc6 = model.neck.fc6.conv(last).relu()
+        fc7 = model.neck.fc7.conv(fc6).relu()
+        torch.testing.assert_close(fc7, theirs.pre_logits(last))
+    assert model(images).shape == (1, 2, 224, 224)
+
+
+def test_vgg_without_a_hub_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("trivet.models.backbone.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UsageError, match=r"cannot fetch ImageNet weights for 'vgg16'"):
+        build_model("deconvnet_vgg16", classes=2, width=1 / 32, pretrained=True)

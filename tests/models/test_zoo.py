@@ -3,6 +3,7 @@ import timm
 
 from tests.models.oracle import effdet_net
 from trivet.errors import UsageError
+from trivet.models.backbones import BACKBONES
 from trivet.models.blocks import ACTIVATIONS
 from trivet.models.build import build_model
 from trivet.models.count import count_model
@@ -10,14 +11,15 @@ from trivet.models.heads import HEADS
 from trivet.models.necks import NECKS
 from trivet.models.zoo import ZOO, zoo_entry, zoo_names
 
-DISTINCT = sorted({id(entry): name for name, entry in reversed(ZOO.items())}.values())
+DETECTORS = {name: ZOO[name] for name in zoo_names("detection")}
+DISTINCT = sorted({id(entry): name for name, entry in reversed(DETECTORS.items())}.values())
 QUICK = {"tf_efficientdet_d0", "tf_efficientdet_lite0"}
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_entries_name_known_parts(name):
     entry = ZOO[name]
-    assert timm.is_model(entry.backbone)
+    assert entry.backbone in BACKBONES or timm.is_model(entry.backbone)
     assert entry.neck in NECKS
     assert entry.head in HEADS
     assert entry.options.get("activation", "silu") in ACTIVATIONS

@@ -15,6 +15,7 @@ OUTSIDE = "outside"
 """The head in the spec of a wrapped model."""
 
 _OUTPUT_KEYS = ("out", "logits")  # torchvision's, transformers'
+_SECOND_KEYS = ("aux",)  # trained beside the main output
 _MULTIPLES: dict[TaskName, int] = {"segmentation": 32, "classification": 1}
 
 
@@ -111,11 +112,10 @@ def wrap_model(
 
 def _tensors(output: Any) -> list[Tensor]:
     """Return the logits in what a network gave, the main ones first."""
-    if isinstance(output, Mapping):
-        main = next((output[key] for key in _OUTPUT_KEYS if key in output), None)
-        others = [value for key, value in output.items() if key == "aux"]
-        output = [main, *others]
     parts = [output] if isinstance(output, Tensor) else output
+    if isinstance(output, Mapping):
+        main = [output[key] for key in _OUTPUT_KEYS if key in output]
+        parts = [*main[:1], *(output[key] for key in _SECOND_KEYS if key in output)] if main else None
     if not isinstance(parts, (list, tuple)) or not parts or not all(isinstance(x, Tensor) for x in parts):
         raise UsageError(
             f"the wrapped module gives {type(output).__name__}, wanted a tensor of logits, a tuple of them, or a dict "

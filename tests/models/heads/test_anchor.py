@@ -71,3 +71,10 @@ def test_wrong_arguments(arguments, message):
 def test_refuses_levels_of_different_channels():
     with pytest.raises(UsageError, match="levels of equal channels"):
         AnchorHead((FeatureSpec(8, 8), FeatureSpec(16, 16)), classes=1)
+
+
+def test_group_norm_and_full_convolutions_get_gradients_too():
+    head = AnchorHead(FEATURES, classes=2, style=Style(norm="gn", separable=False))
+    output = head([torch.randn(2, 64, side, side) for side in (8, 4, 2)])
+    sum(x.square().sum() for x in (*output.class_logits, *output.box_deltas)).backward()
+    assert not [key for key, parameter in head.named_parameters() if parameter.grad is None]

@@ -10,7 +10,7 @@ from trivet.structures import FeatureSpec
 
 FEATURES = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
 
-PYRAMIDS = [name for name in NECKS if name != "none"]
+PYRAMIDS = [name for name in NECKS if name not in ("none", "deconvnet")]
 
 
 def maps_for(size_hw, *, batch=1, features=FEATURES):
