@@ -9,7 +9,7 @@ def steel(n, seed, size=32):
     mask = torch.zeros(n, size, size, dtype=torch.long)
     for i, (r, c) in enumerate(torch.randint(2, size - 6, (n, 2), generator=g).tolist()):
         mask[i, r, c:c + 5] = 1
-    image = 0.9 * mask + 0.6 * torch.randn(n, size, size, generator=g)
+    image = 1.2 * mask + 0.6 * torch.randn(n, size, size, generator=g)
     return TensorDataset(image.unsqueeze(1), mask)
 
 
@@ -37,7 +37,7 @@ def report(net, data):
 if __name__ == "__main__":
     torch.manual_seed(0)
     net = Inspector()
-    criterion = nn.CrossEntropyLoss(weight=torch.tensor([0.02, 1.0]))
+    criterion = nn.CrossEntropyLoss(weight=torch.tensor([0.05, 1.0]))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     loader = DataLoader(steel(240, 0), batch_size=12, shuffle=True)
     for epoch in range(3):

@@ -2,6 +2,7 @@ import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
 
 SIZE = 64
 
@@ -41,16 +42,17 @@ def build():
         nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
     backbone.out_channels = 32
-    return RetinaNet(backbone, num_classes=2, min_size=SIZE, max_size=SIZE,
+    head = RetinaNetHead(32, num_anchors=2, num_classes=2, norm_layer=lambda width: nn.GroupNorm(4, width))
+    return RetinaNet(backbone, num_classes=2, min_size=SIZE, max_size=SIZE, head=head,
                      anchor_generator=AnchorGenerator(((12, 18),), ((1.0,),)))
 
 
-def main(steps=24):
+def main(steps=60):
     torch.manual_seed(0)
     gen = torch.Generator().manual_seed(0)
     source = big_map(gen)
     detector = build().train()
-    optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=3e-3)
     for step in range(steps):
         images, targets = random_crops(2, source, gen)
         losses = detector(images, targets)
@@ -58,7 +60,7 @@ def main(steps=24):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 8 == 7:
+        if step % 15 == 14:
             print(step + 1, {k: round(v.item(), 3) for k, v in losses.items()})
 
 

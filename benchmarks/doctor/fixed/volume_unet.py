@@ -39,7 +39,7 @@ def main(max_epochs=3):
     loaders = {"train": DataLoader(spheres(96, 0), batch_size=8, shuffle=True),
                "val": DataLoader(spheres(24, 1), batch_size=4)}
     model = UNet3D()
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     loss_criterion = nn.BCEWithLogitsLoss()
     for epoch in range(max_epochs):
         model.train()

@@ -63,7 +63,7 @@ def arrows(n, seed, gain):
     image = 0.3 * torch.randn(n, 1, 16, 16, generator=g)
     for i, (r, c) in enumerate(torch.randint(3, 11, (n, 2), generator=g).tolist()):
         image[i, 0, r - 2:r + 3, c] += gain
-        image[i, 0, r - 2, c - 2:c + 3] += gain * (1 if y[i] else 0.3)
+        image[i, 0, r - 2, c - 2:c + 3] += gain * (1 if y[i] else -1)
     return TensorDataset(image, y)
 
 
@@ -77,7 +77,7 @@ if __name__ == "__main__":
     pl.seed_everything(0, verbose=False)
     backbone = make_backbone()
     with tempfile.TemporaryDirectory() as folder:
-        trainer(folder, 2).fit(Pretext(backbone), DataLoader(arrows(320, 0, 1.0), 32, shuffle=True))
+        trainer(folder, 4).fit(Pretext(backbone), DataLoader(arrows(320, 0, 1.0), 32, shuffle=True))
         last = trainer(folder, 4)
         last.fit(Probe(backbone, 2), DataLoader(arrows(320, 1, 2.0), 32, shuffle=True),
                  DataLoader(arrows(160, 2, 2.0), 80))

@@ -9,7 +9,7 @@ def steel(n, seed, size=32):
     mask = torch.zeros(n, size, size, dtype=torch.long)
     for i, (r, c) in enumerate(torch.randint(2, size - 6, (n, 2), generator=g).tolist()):
         mask[i, r, c:c + 5] = 1
-    image = 0.9 * mask + 0.6 * torch.randn(n, size, size, generator=g)
+    image = 1.2 * mask + 0.6 * torch.randn(n, size, size, generator=g)
     return TensorDataset(image.unsqueeze(1), mask)
 
 
