@@ -71,7 +71,7 @@ def test_layers_as_published():
     with torch.device("meta"):
         neck = DeconvNet(VGG)
     decoder = [(512, 512)] * 3 + [(512, 512), (512, 512), (512, 256)] + [(256, 256), (256, 256), (256, 128)]
-    decoder += [(128, 128), (128, 64)] + [(64, 64), (64, 64)]
+    decoder += [(128, 128), (128, 64), (64, 64), (64, 64)]
     assert layers(neck) == [
         ("Conv2d", 512, 4096, 7, 0),
         ("Conv2d", 4096, 4096, 1, 0),
