@@ -138,7 +138,12 @@ model = Stack()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """
         + LOOP,
-        (("[nn.Linear(192, 192) for _ in range(3)]", "nn.ModuleList([nn.Linear(192, 192) for _ in range(3)])"),),
+        (
+            (
+                "[nn.Linear(192, 192) for _ in range(3)]",
+                "nn.ModuleList([nn.Linear(192, 192) for _ in range(3)])",
+            ),
+        ),
         "model.layers",
     ),
     Program(
@@ -238,15 +243,16 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ),
     Program(
         "loss-detached",
-        ADAM + LOOP.replace("model(images)", "model(images).detach()").replace("target)\n", "target)  # HERE\n"),
+        ADAM
+        + LOOP.replace("model(images)", "model(images).detach()").replace("target)\n", "target)  # HERE\n"),
         ((".detach()", ""),),
     ),
     Program(
         "loss-detached",
         ADAM
-        + LOOP.replace("target)\n", "target)\n    loss = torch.tensor(loss.item(), requires_grad=True)\n").replace(
-            "backward()", "backward()  # HERE"
-        ),
+        + LOOP.replace(
+            "target)\n", "target)\n    loss = torch.tensor(loss.item(), requires_grad=True)\n"
+        ).replace("backward()", "backward()  # HERE"),
         (("torch.tensor(loss.item(), requires_grad=True)", "loss"),),
     ),
     Program(
@@ -259,12 +265,18 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "exploding-gradient",
         "model = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 1))\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=5.0)  # HERE\n"
-        + LOOP.replace("F.cross_entropy(model(images), target)", "F.mse_loss(model(images)[:, 0], target.float())"),
+        + LOOP.replace(
+            "F.cross_entropy(model(images), target)", "F.mse_loss(model(images)[:, 0], target.float())"
+        ),
         (("lr=5.0", "lr=0.01"),),
     ),
     Program(
         "non-finite",
-        ADAM + LOOP.replace("loss = F.cross_entropy(model(images), target)", "loss = F.nll_loss(torch.log(model(images).relu()), target)  # HERE"),
+        ADAM
+        + LOOP.replace(
+            "loss = F.cross_entropy(model(images), target)",
+            "loss = F.nll_loss(torch.log(model(images).relu()), target)  # HERE",
+        ),
         (("torch.log(model(images).relu())", "torch.log_softmax(model(images), 1)"),),
     ),
     Program(
@@ -300,7 +312,12 @@ for epoch in range(4):
         optimizer.step()
     validate()
 """,
-        (("    for images, target in batches(1):\n", "    model.train()\n    for images, target in batches(1):\n"),),
+        (
+            (
+                "    for images, target in batches(1):\n",
+                "    model.train()\n    for images, target in batches(1):\n",
+            ),
+        ),
         "model",
     ),
     Program(
@@ -342,7 +359,9 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     Program(
         "loss-broadcast",
         "model = Net(1)\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n"
-        + LOOP.replace("F.cross_entropy(model(images), target)", "nn.MSELoss()(model(images), target.float())  # HERE"),
+        + LOOP.replace(
+            "F.cross_entropy(model(images), target)", "nn.MSELoss()(model(images), target.float())  # HERE"
+        ),
         (("target.float()", "target[:, None].float()"),),
     ),
     Program(
@@ -356,7 +375,10 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ),
     Program(
         "label-out-of-range",
-        ADAM + LOOP.replace("F.cross_entropy(model(images), target)", "F.cross_entropy(model(images), target + 1)  # HERE"),
+        ADAM
+        + LOOP.replace(
+            "F.cross_entropy(model(images), target)", "F.cross_entropy(model(images), target + 1)  # HERE"
+        ),
         (("target + 1", "target"),),
     ),
     Program(
@@ -379,7 +401,8 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     Program(
         "batchnorm-few-samples",
         "model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 4))  # HERE\n"
-        "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP.replace("batches()", "batches(1, 2)"),
+        "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n"
+        + LOOP.replace("batches()", "batches(1, 2)"),
         (("nn.BatchNorm2d(8)", "nn.GroupNorm(1, 8)"),),
         "model.2",
     ),

@@ -19,7 +19,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Write no text.")]
     options_metavar="[OPTIONS]",
 )
 def run(
-    script: Annotated[list[str], typer.Argument(metavar="SCRIPT [ARGS...]", help="Script, then its arguments.")],
+    script: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT [ARGS...]", help="Script, then its arguments.")
+    ],
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module.")] = False,
     json: Json = None,
     sarif: Sarif = None,

@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a script, unchanged, and say what is wrong with its training")
     _add_outputs(run)
     run.add_argument("--trace", metavar="PATH", help="write what was recorded")
-    run.add_argument("--stop-on", choices=["error", "warning"], help="end the script at the first such finding")
+    run.add_argument(
+        "--stop-on", choices=["error", "warning"], help="end the script at the first such finding"
+    )
     run.add_argument("--steps", type=int, metavar="N", help="end the script after N optimizer steps")
     run.add_argument("-m", dest="module", metavar="MODULE", help="run a module in the place of a script")
     run.add_argument("rest", nargs=argparse.REMAINDER, metavar="SCRIPT [ARGS...]")

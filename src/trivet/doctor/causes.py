@@ -6,7 +6,12 @@ from trivet.doctor.finding import Finding, by_importance
 
 CAUSES: dict[str, tuple[str, ...]] = {
     "inplace-on-saved-tensor": ("script-failed",),
-    "loss-detached": ("script-failed", "parameter-without-gradient", "parameter-never-changes", "missing-zero-grad"),
+    "loss-detached": (
+        "script-failed",
+        "parameter-without-gradient",
+        "parameter-never-changes",
+        "missing-zero-grad",
+    ),
     "foreign-parameter-in-optimizer": (
         "parameter-not-in-optimizer",
         "parameter-without-gradient",
@@ -37,7 +42,9 @@ def lead(findings: list[Finding]) -> list[Finding]:
     under: dict[int, int] = {}
     for i, cause in enumerate(findings):
         for j, other in enumerate(findings):
-            follows = other.name in CAUSES.get(cause.name, ()) and rank[cause.severity] <= rank[other.severity]
+            follows = (
+                other.name in CAUSES.get(cause.name, ()) and rank[cause.severity] <= rank[other.severity]
+            )
             if follows and j not in under and i != j and under.get(i) != j:
                 under[j] = i
     leading = []

@@ -17,9 +17,7 @@ _IN_PLACE_METHOD = re.compile(r"[a-z0-9]_$")
 _HARMLESS = ("requires_grad_", "zero_grad_", "share_memory_", "detach_", "__init__")
 
 
-def describe_exception(
-    fault: BaseException, forward: list[Place], graph: Graph | None
-) -> ExceptionTrace:
+def describe_exception(fault: BaseException, forward: list[Place], graph: Graph | None) -> ExceptionTrace:
     """Return the record of an exception.
 
     Args:
@@ -73,7 +71,12 @@ def in_place_target(code: str) -> tuple[str, str] | None:
             whole = ast.unparse(node)
             return target, whole if isinstance(node, (ast.Assign, ast.Return)) else f"{target} = {whole}"
         for keyword in call.keywords if isinstance(call, ast.Call) else []:
-            if keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True:
+            if (
+                isinstance(call, ast.Call)
+                and keyword.arg == "inplace"
+                and isinstance(keyword.value, ast.Constant)
+                and keyword.value.value is True
+            ):
                 keyword.value.value = False
                 return (ast.unparse(call.args[0]) if call.args else "its input"), ast.unparse(node)
     return None

@@ -8,7 +8,11 @@ EXPLANATIONS: dict[str, tuple[str, str, str]] = {
         "self.w /= self.w.sum()",
         "w = self.w / self.w.sum()",
     ),
-    "loss-detached": ("no weight is ever updated", "loss = F.mse_loss(y.detach(), t)", "loss = F.mse_loss(y, t)"),
+    "loss-detached": (
+        "no weight is ever updated",
+        "loss = F.mse_loss(y.detach(), t)",
+        "loss = F.mse_loss(y, t)",
+    ),
     "foreign-parameter-in-optimizer": (
         "the optimizer works on a model that nobody runs",
         "opt = SGD(model.parameters()); model.fc = nn.Linear(512, 2)",
@@ -29,7 +33,11 @@ EXPLANATIONS: dict[str, tuple[str, str, str]] = {
         "y = x * self.scale.detach()",
         "y = x * self.scale",
     ),
-    "parameter-never-changes": ("these weights keep their first values", "Adam(p.half(), lr=1e-9)", "Adam(p, lr=1e-4)"),
+    "parameter-never-changes": (
+        "these weights keep their first values",
+        "Adam(p.half(), lr=1e-9)",
+        "Adam(p, lr=1e-4)",
+    ),
     "uninitialised-parameter": (
         "the first outputs are arbitrary, often huge, and differ from run to run",
         "nn.Parameter(torch.Tensor(2, 4))",

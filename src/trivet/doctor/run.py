@@ -12,7 +12,6 @@ from typing import Literal
 
 from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
 from trivet.doctor.probe import Probe
-from trivet.doctor.probe.training import OptimizerRecord
 from trivet.doctor.sarif import to_sarif
 from trivet.doctor.text import write_text
 from trivet.doctor.trace import Trace, read_trace
@@ -52,7 +51,9 @@ class Options:
     quiet: bool = False
 
 
-def run_script(target: str, arguments: Sequence[str] = (), options: Options | None = None, *, module: bool = False) -> int:
+def run_script(
+    target: str, arguments: Sequence[str] = (), options: Options | None = None, *, module: bool = False
+) -> int:
     """Run a script (or a module) under the doctor; returns the exit code: 0, or 1 for an error or a failed script.
 
     The script sees its own `sys.argv`, `__name__ == "__main__"`, and its folder first in `sys.path`.
@@ -114,7 +115,9 @@ def write_results(diagnosis: Diagnosis, trace: Trace, options: Options) -> None:
         else:
             Path(options.json).write_text(text + "\n", encoding="utf-8")
     if options.sarif is not None:
-        Path(options.sarif).write_text(json.dumps(to_sarif(diagnosis), indent=1, default=str), encoding="utf-8")
+        Path(options.sarif).write_text(
+            json.dumps(to_sarif(diagnosis), indent=1, default=str), encoding="utf-8"
+        )
     if options.trace is not None:
         trace.write(options.trace)
 
@@ -127,7 +130,7 @@ def _run(
     main = sys.modules.get("__main__")
     sys.argv = [target, *arguments]
     probe.install()
-    probe.training.after_step.append(lambda record, optimizer: _maybe_stop(probe, options, record))
+    probe.training.after_step.append(lambda *_: _maybe_stop(probe, options))
     try:
         if module:
             runpy.run_module(target, run_name="__main__", alter_sys=True)
@@ -164,7 +167,7 @@ def _run_file(target: str) -> None:
     exec(code, module.__dict__)
 
 
-def _maybe_stop(probe: Probe, options: Options, record: OptimizerRecord) -> None:
+def _maybe_stop(probe: Probe, options: Options) -> None:
     steps = probe.session.steps
     if options.steps is not None and steps >= options.steps:
         probe.ended = "steps"

@@ -23,7 +23,9 @@ def write_text(diagnosis: Diagnosis) -> str:
             reasons.setdefault(reason, []).append(name)
         lines = [_wrapped(f"{', '.join(names)}: {reason}", "  ") for reason, names in reasons.items()]
         parts.append("\n".join(["not checked", *lines]))
-    parts.append(f"cost of watching: {diagnosis.cost.seconds:.2f} s ({diagnosis.cost.share:.1%} of the steps' time)")
+    parts.append(
+        f"cost of watching: {diagnosis.cost.seconds:.2f} s ({diagnosis.cost.share:.1%} of the steps' time)"
+    )
     return "\n\n".join(parts)
 
 

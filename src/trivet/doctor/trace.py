@@ -405,7 +405,9 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         if unknown:
             raise ValueError(f"{where}: unknown key {min(unknown)!r}")
         try:
-            return kind(**{key: _typed(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+            return kind(  # type: ignore[operator]
+                **{key: _typed(hints[key], item, f"{where}.{key}") for key, item in value.items()}
+            )
         except TypeError as fault:
             raise ValueError(f"{where}: {fault}") from fault
     if origin is dict and isinstance(value, dict):

@@ -37,7 +37,11 @@ def inplace_on_saved_tensor(trace: Trace) -> Iterator[Finding]:
             "needed_by_code": fault.forward[0].code if fault.forward else None,
         },
         f"`{place.code}` overwrites the tensor" if place else "an operation overwrites a saved tensor",
-        (f"write `{rewrite[1]}`: a new tensor, and the old one is kept. " if rewrite else "make a new tensor instead. ")
+        (
+            f"write `{rewrite[1]}`: a new tensor, and the old one is kept. "
+            if rewrite
+            else "make a new tensor instead. "
+        )
         + "Do not silence it: `.detach()` or `.data` ends the error by ending the learning of that tensor, and "
         "`clone()` in `__init__` does not help, since every forward changes it again",
         patch=one_line_patch(place, rewrite[1]) if place and rewrite and _whole(place.code) else None,
@@ -82,7 +86,9 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
     fault, backward = trace.exception, trace.backward
     if fault is not None and DETACHED in fault.message:
         cut = next(iter(backward.cuts.values()), None)
-        yield _detached(cut or (fault.places[0] if fault.places else None), "the loss has no graph", 0, bool(cut))
+        yield _detached(
+            cut or (fault.places[0] if fault.places else None), "the loss has no graph", 0, bool(cut)
+        )
         return
     stepping = [o for o in trace.optimizers if o.steps >= 2]
     recorded = len(trace.recorded)
@@ -134,7 +140,13 @@ def vanishing_gradient(trace: Trace) -> Iterator[Finding]:
                 "error" if stuck else "warning",
                 f"the gradient of the first layers of `{model.name}` is {low / high:.1e} of that of the last",
                 where(first.place, first.name),
-                {"first": low, "last": high, "ratio": low / high, "layers": len(layers), "loss_falls": not stuck},
+                {
+                    "first": low,
+                    "last": high,
+                    "ratio": low / high,
+                    "layers": len(layers),
+                    "loss_falls": not stuck,
+                },
                 "each layer shrinks the gradient: saturated activations, a poor initialisation, or depth without "
                 "normalisation or skip connections",
                 "initialise for the activation (`nn.init.kaiming_normal_`), add batch norm or skip connections, or "
@@ -171,7 +183,9 @@ def exploding_gradient(trace: Trace) -> Iterator[Finding]:
 def non_finite(trace: Trace) -> Iterator[Finding]:
     """A loss or weights that are NaN or infinite."""
     backward = trace.backward
-    weights = next((s.step for s in trace.recorded if s.weight_norm is not None and s.weight_norm != s.weight_norm), None)
+    weights = next(
+        (s.step for s in trace.recorded if s.weight_norm is not None and s.weight_norm != s.weight_norm), None
+    )
     if not trace.steps and not backward.calls:
         raise NotCheckedError("no backward pass was seen")
     if backward.not_finite < 2 and weights is None:

@@ -24,7 +24,9 @@ def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
                 {"stale_steps": optimizer.stale, "judged_steps": optimizer.judged},
                 "`backward()` adds to the gradients that are there",
                 f"call `{clear}` before `backward()` in every step",
-                patch=one_line_patch(place, clear, place.code) if place and place.code.endswith(")") else None,
+                patch=one_line_patch(place, clear, place.code)
+                if place and place.code.endswith(")")
+                else None,
                 verdict="proven",
             )
 
@@ -53,7 +55,11 @@ def trains_in_eval_mode(trace: Trace) -> Iterator[Finding]:
         if not (model.trained and model.mode_dependent):
             continue
         lost = model.eval_after_train >= 2 and model.eval_after_train >= 0.2 * model.steps_in_train
-        never = model.steps_in_train == 0 and model.steps_in_eval >= 3 and not _frozen_norms_only(trace, model.name)
+        never = (
+            model.steps_in_train == 0
+            and model.steps_in_eval >= 3
+            and not _frozen_norms_only(trace, model.name)
+        )
         if lost or never:
             yield Finding(
                 "trains-in-eval-mode",
@@ -104,7 +110,11 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
             continue
         optimizer = trace.optimizers[scheduler.optimizer]
         starved = optimizer.steps_starved / max(1, optimizer.steps)
-        swings = scheduler.kind == "CosineAnnealingLR" and scheduler.period and scheduler.steps > 2.5 * scheduler.period
+        swings = (
+            scheduler.kind == "CosineAnnealingLR"
+            and scheduler.period
+            and scheduler.steps > 2.5 * scheduler.period
+        )
         if starved > 0.3 or swings:
             yield Finding(
                 "scheduler-collapses-lr",
@@ -133,7 +143,12 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("the script did not run to its end")
     for scheduler in trace.schedulers:
         used = scheduler.optimizer is not None and trace.optimizers[scheduler.optimizer].steps
-        if scheduler.steps or scheduler.inside_another or not used or not (trace.epochs >= 2 or trace.steps >= 30):
+        if (
+            scheduler.steps
+            or scheduler.inside_another
+            or not used
+            or not (trace.epochs >= 2 or trace.steps >= 30)
+        ):
             continue
         yield Finding(
             "scheduler-never-steps",

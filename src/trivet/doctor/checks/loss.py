@@ -106,10 +106,13 @@ def label_out_of_range(trace: Trace) -> Iterator[Finding]:
 
 
 def _range(loss: LossTrace) -> dict[str, object]:
-    return {"calls": loss.examined, "input_min": loss.input_min, "input_max": loss.input_max, "classes": loss.classes}
+    return {
+        "calls": loss.examined,
+        "input_min": loss.input_min,
+        "input_max": loss.input_max,
+        "classes": loss.classes,
+    }
 
 
 def _shape(shape: list[int]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-
-

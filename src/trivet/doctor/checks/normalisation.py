@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, where
-from trivet.doctor.finding import Finding
+from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.source import one_line_patch
 from trivet.doctor.trace import BatchNormTrace, Trace
 
@@ -14,14 +14,16 @@ FEW_SAMPLES = 8
 def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
     """Momentum with the meaning that other frameworks give it."""
     norms = _norms(trace)
-    wrong = [n for n in norms if n.momentum is not None and (n.momentum > 0.5 or n.momentum == 0) and n.tracks]
+    wrong = [
+        n for n in norms if n.momentum is not None and (n.momentum > 0.5 or n.momentum == 0) and n.tracks
+    ]
     for momentum in dict.fromkeys(n.momentum for n in wrong):
         group = [n for n in wrong if n.momentum == momentum]
         used = [n for n in group if n.calls_in_train]
         first = (used or group)[0]
         jitter = median([value for n in group for value in n.jitter[1:]] or [0.0])
         value = float(momentum or 0.0)
-        severity = "note" if not used else "error" if value >= 0.9 and jitter > 0.05 else "warning"
+        severity: Severity = "note" if not used else "error" if value >= 0.9 and jitter > 0.05 else "warning"
         yield Finding(
             "batchnorm-momentum",
             severity,
@@ -75,8 +77,16 @@ def input_not_normalised(trace: Trace) -> Iterator[Finding]:
             f"the input of `{given.model}` reaches from {given.low:.3g} to {given.high:.3g} "
             f"(mean {given.mean:.3g}, standard deviation {given.std:.3g})",
             where(given.place, given.model),
-            {"mean": given.mean, "std": given.std, "low": given.low, "high": given.high, "layer": given.layer},
-            "pixels of 0-255 are fed as they are" if 100 < given.high <= 255 and given.low >= 0 else "it is not scaled",
+            {
+                "mean": given.mean,
+                "std": given.std,
+                "low": given.low,
+                "high": given.high,
+                "layer": given.layer,
+            },
+            "pixels of 0-255 are fed as they are"
+            if 100 < given.high <= 255 and given.low >= 0
+            else "it is not scaled",
             "subtract the mean and divide by the standard deviation of the training images",
             verdict="proven",
         )

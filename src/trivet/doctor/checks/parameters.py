@@ -1,12 +1,13 @@
 """Checks on parameters: are all of them trained, and only those."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from trivet.doctor.checks.common import NotCheckedError, count_text, listed, need_steps, parts_of, where
-from trivet.doctor.finding import Finding
+from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.probe.survey import multiplies_a_list
-from trivet.doctor.source import one_line_patch
-from trivet.doctor.trace import ModelTrace, ParameterTrace, Trace
+from trivet.doctor.source import Place, one_line_patch
+from trivet.doctor.trace import ParameterTrace, Trace
 
 SEEN = 2
 """Recorded steps with a gradient that a claim about a parameter needs."""
@@ -56,7 +57,9 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
     energy = sum(p.first_energy for p in trace.parameters if p.requires_grad)
     share = sum(p.first_energy for p in lost) / energy if energy and energy - energy == 0 else None
     parts = parts_of(lost, [p for p in trace.parameters if p.requires_grad and p.model])
-    held = {i for p in trace.parameters if p.model == model for i in p.optimizers} or range(len(trace.optimizers))
+    held = {i for p in trace.parameters if p.model == model for i in p.optimizers} or range(
+        len(trace.optimizers)
+    )
     optimizer = next((trace.optimizers[i] for i in held), None)
     count = sum(p.count for p in lost)
     title = f"{listed(parts)} ({count_text(count)} parameters) {'is' if len(parts) == 1 else 'are'} in no optimizer"
@@ -90,7 +93,9 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
     for i, optimizer in enumerate(trace.optimizers):
         held = [p for p in trace.parameters if i in p.optimizers]
         foreign = [
-            p for p in held if p.observed >= SEEN and not p.with_gradient and p.requires_grad and p.model not in used
+            p
+            for p in held
+            if p.observed >= SEEN and not p.with_gradient and p.requires_grad and p.model not in used
         ]
         missing = _left_out(trace)
         if not foreign or not used or not optimizer.steps:
@@ -101,7 +106,12 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             "error" if missing or len(foreign) == len(held) else "warning",
             f"{len(foreign)} of {len(held)} tensors in the {optimizer.kind} belong to no model that is trained",
             where(optimizer.place, foreign[0].name),
-            {"tensors": len(foreign), "held": len(held), "untrained_now": len(missing), "of_equal_shape": same},
+            {
+                "tensors": len(foreign),
+                "held": len(held),
+                "untrained_now": len(missing),
+                "of_equal_shape": same,
+            },
             "the optimizer was built from another copy of the model, or before a layer was replaced",
             "build the optimizer after the last change of the model, from the model that is trained",
             verdict="proven",
@@ -129,9 +139,10 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
                 continue
             parts = parts_of(chosen, among)
             severe = part == "used" and cut is not None
+            chosen_by_data = part == "unused" and all(_has_trained_sibling(p, trace) for p in chosen)
             yield Finding(
                 "parameter-without-gradient",
-                "error" if severe else "warning",
+                "error" if severe else "note" if chosen_by_data else "warning",
                 f"{listed(parts)} never received a gradient in {chosen[0].observed} recorded steps",
                 where(cut or chosen[0].place, parts[0]),
                 {"parts": parts, "parameters": sum(p.count for p in chosen), "cut": str(cut) if cut else None}
@@ -144,6 +155,14 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
                 "remove the cut" if cut else "use it in the forward, or take it out of the model",
                 verdict="proven" if cut else "suspected",
             )
+
+
+def _has_trained_sibling(p: ParameterTrace, trace: Trace) -> bool:
+    """Whether an equal place in a numbered list is trained, as the experts are that the data chose."""
+    pattern = re.sub(r"\.\d+\.", ".*.", p.name)
+    return pattern != p.name and any(
+        q.with_gradient and re.sub(r"\.\d+\.", ".*.", q.name) == pattern for q in trace.parameters
+    )
 
 
 def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
@@ -190,7 +209,10 @@ def unregistered_module(trace: Trace) -> Iterator[Finding]:
             f"`{holder}` holds modules in a plain list or dict: {count_text(sum(p.count for p in group))} "
             f"parameters are {'not saved with the model' if trained else 'never trained'}",
             where(group[0].place, holder),
-            {"parameters": sum(p.count for p in group), "modules": len({p.name.rsplit('.', 1)[0] for p in group})},
+            {
+                "parameters": sum(p.count for p in group),
+                "modules": len({p.name.rsplit(".", 1)[0] for p in group}),
+            },
             "a module registers only modules, not python lists or dicts of them",
             f"wrap it: `self.{attribute} = nn.ModuleList(...)` (or `nn.ModuleDict`)",
             verdict="proven",
@@ -210,7 +232,9 @@ def repeated_module(trace: Trace) -> Iterator[Finding]:
                 "parameters are shared",
                 where(seen.place, seen.container),
                 {"times": seen.times, "parameters": seen.parameters, "list_multiplied": multiplied},
-                "multiplying a list repeats the reference, not the module" if multiplied else "one object is reused",
+                "multiplying a list repeats the reference, not the module"
+                if multiplied
+                else "one object is reused",
                 f"make a new one each time: `[{seen.kind}(...) for _ in range({seen.times})]`",
                 verdict="proven" if multiplied else "suspected",
             )
@@ -260,7 +284,7 @@ def frozen_part_changes(trace: Trace) -> Iterator[Finding]:
             )
 
 
-def _first_place(trace: Trace, part: str):  # type: ignore[no-untyped-def]
+def _first_place(trace: Trace, part: str) -> Place | None:
     return next((p.place for p in trace.parameters if p.name.startswith(part) and p.place), None)
 
 
@@ -270,11 +294,11 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
         for part in model.fake_freezes:
             moving = _moving(trace, part)
             if moving:
-                yield _fake(part, moving, model, "error", "`requires_grad = False` on a module is a plain attribute")
+                yield _fake(part, moving, "error", "`requires_grad = False` on a module is a plain attribute")
         for part, place in model.eval_parts.items():
             moving = [p for p in _moving(trace, part) if p.in_eval and not p.in_train]
             if moving and part not in model.fake_freezes:
-                finding = _fake(part, moving, model, "warning", "`eval()` changes dropout and batch norm only")
+                finding = _fake(part, moving, "warning", "`eval()` changes dropout and batch norm only")
                 yield Finding(**{**vars(finding), "where": where(place, part)})
 
 
@@ -283,7 +307,7 @@ def _moving(trace: Trace, part: str) -> list[ParameterTrace]:
     return [p for p in inside if p.requires_grad and p.optimizers and p.changed and p.with_nonzero]
 
 
-def _fake(part: str, moving: Sequence[ParameterTrace], model: ModelTrace, severity, why: str) -> Finding:  # type: ignore[no-untyped-def]
+def _fake(part: str, moving: Sequence[ParameterTrace], severity: Severity, why: str) -> Finding:
     return Finding(
         "fake-freeze",
         severity,
@@ -328,7 +352,10 @@ def regularisation_moves_frozen_weights(trace: Trace) -> Iterator[Finding]:
     """Weights that only weight decay or momentum moves."""
     frozen = [p for p in trace.parameters if p.moved_while_frozen]
     drifting = [p for p in trace.parameters if p.decayed_only >= 5 and p.decayed_only >= 0.9 * p.observed]
-    for group, why in ((frozen, "they do not require a gradient"), (drifting, "their gradient is always zero")):
+    for group, why in (
+        (frozen, "they do not require a gradient"),
+        (drifting, "their gradient is always zero"),
+    ):
         if not group:
             continue
         optimizer = trace.optimizers[group[0].optimizers[0]]
@@ -338,7 +365,10 @@ def regularisation_moves_frozen_weights(trace: Trace) -> Iterator[Finding]:
             "warning",
             f"{listed(parts)} is moved by the {optimizer.kind} although {why}",
             where(optimizer.place, parts[0]),
-            {"weight_decay": optimizer.weight_decay, "steps": max(p.moved_while_frozen or p.decayed_only for p in group)},
+            {
+                "weight_decay": optimizer.weight_decay,
+                "steps": max(p.moved_while_frozen or p.decayed_only for p in group),
+            },
             "a gradient of zeros is not none: weight decay and momentum still act on it",
             "leave frozen parameters out of the optimizer, or clear with `zero_grad(set_to_none=True)`",
             verdict="proven",

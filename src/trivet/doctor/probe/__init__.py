@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.graph import Graph
 from trivet.doctor.probe.cuts import CutWatch
-from trivet.doctor.probe.ledger import Ledger, poisoned_values
+from trivet.doctor.probe.ledger import Entry, Ledger, is_lazy, poisoned_values, sample_of
 from trivet.doctor.probe.losses import LossWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
@@ -17,7 +16,7 @@ from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
 from trivet.doctor.probe.training import OptimizerRecord, TrainingWatch
-from trivet.doctor.trace import Cost, StepTrace, Trace
+from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
 _watching: "Probe | None" = None
@@ -50,6 +49,7 @@ class Probe:
         self._trace_first = trace_first_step
         self._patches = Patches()
         self._surveyed = -1
+        self._still: list[tuple[Entry, torch.Tensor]] = []
 
     def install(self) -> None:
         """Begin to record.
@@ -123,6 +123,8 @@ class Probe:
             (float(group.get("weight_decay", 0.0) or 0.0) for group in optimizer.param_groups), default=0.0
         )
         for i, parameter in enumerate(held):
+            if is_lazy(parameter):
+                continue
             trace = self.ledger.enter(parameter, f"{record.trace.name or 'optimizer'}[{i}]", "", None)
             if record.index not in trace.optimizers:
                 trace.optimizers.append(record.index)
@@ -144,19 +146,22 @@ class Probe:
                 record.trace.empty_steps += 1
             self._note_modes(held)
             self._still = [
-                (entry, parameter, parameter._version)
+                (entry, parameter)
                 for parameter in held
                 if (entry := self.ledger.find(parameter)) is not None
-                and (not parameter.requires_grad or (entry.trace.gradient_norms and not entry.trace.gradient_norms[-1]))
+                and (
+                    not parameter.requires_grad
+                    or (entry.trace.gradient_norms and not entry.trace.gradient_norms[-1])
+                )
             ]
-            for entry, parameter, _ in self._still:
-                entry.frozen_sample = _copy(parameter)
+            for entry, parameter in self._still:
+                entry.frozen_sample = sample_of(parameter)
 
-    def _after_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
+    def _after_step(self, *_: object) -> None:
         if self.session.recording:
             with self.session.measured():
-                for entry, parameter, _ in self._still:
-                    before, now = entry.frozen_sample, _copy(parameter)
+                for entry, parameter in self._still:
+                    before, now = entry.frozen_sample, sample_of(parameter)
                     if before is not None and now is not None and not torch.equal(before, now):
                         entry.trace.moved_while_frozen += not parameter.requires_grad
                         entry.trace.decayed_only += parameter.requires_grad
@@ -230,10 +235,4 @@ class Probe:
                     tensor.data.nan_to_num_(nan=0.0)
 
 
-def _copy(parameter: torch.Tensor) -> torch.Tensor | None:
-    from trivet.doctor.probe.ledger import sample_of
-
-    return sample_of(parameter)
-
-
-__all__ = ["Probe", "describe_exception"]
+__all__ = ["Probe"]

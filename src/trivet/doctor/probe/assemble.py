@@ -100,6 +100,6 @@ def _fill_frozen_norms(model: ModelTrace, trace: Trace) -> None:
         inside = [p for p in weights if p.name.startswith(f"{part}.")]
         outside = [p for p in weights if not p.name.startswith(f"{part}.")]
         other_weights = any(not p.owner.startswith("BatchNorm") for p in inside)
-        if inside and other_weights and not any(p.requires_grad for p in inside) and norm.momentum != 0:
-            if any(p.requires_grad for p in outside):
-                model.frozen_norms[part] = max(model.frozen_norms.get(part, 0), norm.calls_in_train)
+        frozen = bool(inside) and other_weights and not any(p.requires_grad for p in inside)
+        if frozen and norm.momentum != 0 and any(p.requires_grad for p in outside):
+            model.frozen_norms[part] = max(model.frozen_norms.get(part, 0), norm.calls_in_train)

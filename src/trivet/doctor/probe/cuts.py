@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class CutWatch:
     def install(self, patches: Patches) -> None:
         """Wrap the methods of `torch.Tensor`."""
         for name in CUTTERS:
-            patches.wrap(torch.Tensor, name, lambda original, name=name: self._wrap(name, original))
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
 
     def place_for(self, parameter: torch.Tensor) -> Place | None:
         """Where the code cuts a parameter off, if it does."""

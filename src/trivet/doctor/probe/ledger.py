@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from trivet.doctor.trace import ParameterTrace
 
@@ -127,8 +128,13 @@ def poisoned_values(tensor: torch.Tensor) -> int:
     return int(tensor.detach().isnan().sum())
 
 
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether a parameter waits for its first forward to get its shape."""
+    return isinstance(tensor, UninitializedTensorMixin)
+
+
 def _shapeless(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "meta" or isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return tensor.device.type == "meta" or is_lazy(tensor)
 
 
 def _note_values(trace: ParameterTrace, tensor: torch.Tensor) -> None:

@@ -2,10 +2,11 @@
 
 import inspect
 import math
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from trivet.doctor.graph import place_of_node
 from trivet.doctor.probe.session import Patches, Session, compiling
@@ -31,7 +32,7 @@ class LossWatch:
     def install(self, patches: Patches) -> None:
         """Wrap the functions; the loss modules of torch call them too."""
         for name in LOSSES:
-            patches.wrap(F, name, lambda original, name=name: self._wrap(name, original))
+            patches.wrap(F, name, partial(self._wrap, name))
 
     def _wrap(self, name: str, original: Any) -> Any:
         signature = inspect.signature(original)
@@ -92,7 +93,7 @@ def _examine(record: LossTrace, output: torch.Tensor, target: torch.Tensor, give
     record.target_min = min(record.target_min, float(target.min()))
     record.target_max = max(record.target_max, float(target.max()))
     if record.function in BINARY_LOSSES:
-        record.outside += not (0 <= float(target.min()) and float(target.max()) <= 1)
+        record.outside += not (float(target.min()) >= 0 and float(target.max()) <= 1)
     elif output.shape != target.shape:
         record.spread += _spreads(output.shape, target.shape)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.probe.ledger import is_lazy
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import InputTrace, LoadTrace
@@ -113,12 +114,12 @@ class ModuleWatch:
     def _wrap_init(self, original: Any) -> Any:
         watch = self
 
-        def __init__(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        def construct(self: nn.Module, *args: Any, **kwargs: Any) -> None:
             if watch.session.active and not compiling():
                 watch.made[id(self)] = (weakref.ref(self), user_place(constructs=self))
             original(self, *args, **kwargs)
 
-        return __init__
+        return construct
 
     def _wrap_register(self, original: Any) -> Any:
         watch = self
@@ -135,7 +136,7 @@ class ModuleWatch:
     def _wrap_call(self, original: Any) -> Any:
         session, local, watch = self.session, self.session.local, self
 
-        def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not session.active or compiling():
                 return original(self, *args, **kwargs)
             depth = getattr(local, "depth", 0)
@@ -144,7 +145,7 @@ class ModuleWatch:
             local.depth = depth + 1
             try:
                 if depth == 0:
-                    watch._enter_root(self, args)
+                    watch._enter_root(self)
                 if session.recording:
                     watch._enter(self, args)
                 output = original(self, *args, **kwargs)
@@ -155,7 +156,7 @@ class ModuleWatch:
             finally:
                 local.depth = depth
 
-        return __call__
+        return call
 
     def _wrap_train(self, original: Any) -> Any:
         watch, local = self, self.session.local
@@ -187,7 +188,7 @@ class ModuleWatch:
         if self.session.steps or not hasattr(state, "items"):
             return
         given = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-        matched = [key for key in given if key in own and isinstance(own[key], torch.Tensor)]
+        matched = [key for key in given if isinstance(own.get(key), torch.Tensor) and not is_lazy(own[key])]
         same = [key for key in matched if given[key].data_ptr() == own[key].data_ptr() and given[key].numel()]
         self.loads.append(
             LoadTrace(
@@ -203,7 +204,7 @@ class ModuleWatch:
             )
         )
 
-    def _enter_root(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _enter_root(self, module: nn.Module) -> None:
         if type(module).__name__ == "OptimizedModule":
             self.compiled = True
         module = unwrapped(module)
@@ -249,7 +250,12 @@ class ModuleWatch:
         value = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if value is None:
             return
-        if isinstance(module, BATCH_NORMS) and module.training and value.ndim >= 2 and len(record.samples) < 64:
+        if (
+            isinstance(module, BATCH_NORMS)
+            and module.training
+            and value.ndim >= 2
+            and len(record.samples) < 64
+        ):
             record.samples.append(value.numel() // max(1, value.shape[1]))
             record.batch_sizes.append(value.shape[0])
         self._note_first_layer(module, value)
@@ -261,7 +267,12 @@ class ModuleWatch:
             return
         if local.first_layer is None:
             local.first_layer = module
-            if root.input is None and value.is_floating_point() and not value.requires_grad and value.numel() > 1:
+            if (
+                root.input is None
+                and value.is_floating_point()
+                and not value.requires_grad
+                and value.numel() > 1
+            ):
                 with self.session.measured():
                     root.input = _describe_input(module, value, self.place_of(module))
         elif local.first_layer is not module:
@@ -274,7 +285,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
     """Return the user's module inside the wrappers of torch (data parallel, compiled)."""
     while type(module).__name__ in WRAPPERS:
         inner = vars(module).get("_modules", {})
-        held = next((inner[key] for key in ("module", "_orig_mod", "_fsdp_wrapped_module") if key in inner), None)
+        held = next(
+            (inner[key] for key in ("module", "_orig_mod", "_fsdp_wrapped_module") if key in inner), None
+        )
         if held is None:
             break
         module = held
@@ -284,9 +297,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def mode_dependent_layers(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers whose output differs between train and eval."""
     for layer in module.modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            yield layer
-        elif isinstance(layer, BATCH_NORMS) and layer.track_running_stats:
+        if (isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0) or (
+            isinstance(layer, BATCH_NORMS) and layer.track_running_stats
+        ):
             yield layer
 
 

@@ -55,7 +55,7 @@ class SchedulerWatch:
     def _wrap_init(self, original: Any) -> Any:
         watch, local = self, self.session.local
 
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        def construct(self: Any, *args: Any, **kwargs: Any) -> None:
             if watch.session.active and watch._find(self) is None:
                 given = args[0] if args else kwargs.get("optimizer")
                 optimizer = weakref.ref(given) if isinstance(given, torch.optim.Optimizer) else None
@@ -72,7 +72,7 @@ class SchedulerWatch:
                 period = getattr(self, "T_max", None)
                 trace_of_self.period = int(period) if isinstance(period, (int, float)) else None
 
-        return __init__
+        return construct
 
     def _wrap_step(self, original: Any) -> Any:
         watch, local = self, self.session.local
@@ -95,10 +95,10 @@ class SchedulerWatch:
     def _wrap_iter(self, original: Any) -> Any:
         watch = self
 
-        def __iter__(self: Any) -> Any:
+        def iterate(self: Any) -> Any:
             if watch.session.active and torch.is_grad_enabled():
                 place = user_place()
                 watch.passes[place] = watch.passes.get(place, 0) + 1
             return original(self)
 
-        return __iter__
+        return iterate

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trivet.doctor.probe.ledger import Ledger
+from trivet.doctor.probe.ledger import Ledger, is_lazy
 from trivet.doctor.probe.modules import BATCH_NORMS, ModuleWatch, depends_on_mode
 from trivet.doctor.source import statement
 from trivet.doctor.trace import BatchNormTrace, ModelTrace, RepeatedModule
@@ -44,7 +44,12 @@ class Survey:
             name = self.name_of(root, variables)
             self._survey_model(root, name)
             for owner_path, attribute, index, module in _kept_in_plain_containers(root):
-                self._enter(module, f"{name}.{owner_path}{attribute}[{index}]", name, f"{name}.{owner_path}{attribute}")
+                self._enter(
+                    module,
+                    f"{name}.{owner_path}{attribute}[{index}]",
+                    name,
+                    f"{name}.{owner_path}{attribute}",
+                )
 
     def _survey_model(self, root: nn.Module, name: str) -> None:
         trace = self.models.setdefault(name, ModelTrace(name, type(root).__name__))
@@ -66,7 +71,7 @@ class Survey:
     def _enter(self, module: nn.Module, name: str, model: str, hidden_in: str | None) -> None:
         for path, layer in module.named_modules():
             for key, parameter in vars(layer).get("_parameters", {}).items():
-                if parameter is None:
+                if parameter is None or is_lazy(parameter):
                     continue
                 full = ".".join(part for part in (name, path, key) if part)
                 trace = self.ledger.enter(parameter, full, model, layer)
@@ -103,7 +108,7 @@ class Survey:
         for child in container._modules.values():
             counts[id(child)] = counts.get(id(child), 0) + 1
         for child in {id(child): child for child in container._modules.values()}.values():
-            size = sum(p.numel() for p in child.parameters()) if child is not None else 0
+            size = sum(p.numel() for p in child.parameters() if not is_lazy(p)) if child is not None else 0
             known = any(seen.container == name for seen in model.repeated)
             if counts[id(child)] > 1 and size and not known:
                 place = self.modules.place_of(container)
@@ -129,7 +134,9 @@ def multiplies_a_list(code: str) -> bool:
 def _only_normalises(module: nn.Module) -> bool:
     """Whether all weights of a module are those of normalisation layers: eval is how these are frozen."""
     owners = [layer for layer in module.modules() if vars(layer).get("_parameters")]
-    return all(isinstance(layer, BATCH_NORMS) for layer in owners if any(True for _ in layer.parameters(False)))
+    return all(
+        isinstance(layer, BATCH_NORMS) for layer in owners if any(True for _ in layer.parameters(False))
+    )
 
 
 def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module]]:

@@ -95,12 +95,12 @@ class TrainingWatch:
     def _wrap_optimizer_init(self, original: Any) -> Any:
         watch = self
 
-        def __init__(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        def construct(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
             if watch.session.active:
                 watch.record_of(self).trace.place = user_place(constructs=self)
 
-        return __init__
+        return construct
 
     def _wrap_zero_grad(self, original: Any) -> Any:
         watch = self
@@ -168,7 +168,13 @@ class TrainingWatch:
                 self.curve = [point for point in self.curve if point[0] % self._keep_every == 0]
 
     def _weights_finite(self) -> bool:
-        held = [p for record in self.optimizers if (o := record.ref()) for g in o.param_groups for p in g["params"]]
+        held = [
+            p
+            for record in self.optimizers
+            if (o := record.ref())
+            for g in o.param_groups
+            for p in g["params"]
+        ]
         return all(bool(torch.isfinite(p.detach()).all()) for p in held)
 
     def _look_for_clearing(self, record: OptimizerRecord) -> None:
@@ -203,7 +209,7 @@ class TrainingWatch:
             if self.session.recording and witness.grad is not None:
                 record.value = _value(witness.grad)
 
-    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self.session.active:
             return
         record = self.record_of(optimizer)
@@ -225,7 +231,7 @@ class TrainingWatch:
                 trace.windows += 1
                 trace.cancelled += self._cancelled > 0
 
-    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self.session.active:
             return
         record = self.record_of(optimizer)
@@ -273,7 +279,12 @@ class TrainingWatch:
 
         def scale(self: Any, outputs: Any) -> Any:
             scaled = original(self, outputs)
-            if watch.session.active and self.is_enabled() and isinstance(outputs, torch.Tensor) and outputs.numel() == 1:
+            if (
+                watch.session.active
+                and self.is_enabled()
+                and isinstance(outputs, torch.Tensor)
+                and outputs.numel() == 1
+            ):
                 watch._scaled = (scaled, float(outputs.detach()))
                 watch.scaler.scale = float(self.get_scale())
             return scaled
@@ -305,7 +316,9 @@ class TrainingWatch:
         return update
 
 
-def _call_backward(watch: TrainingWatch, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _call_backward(
+    watch: TrainingWatch, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """Run a backward; when it fails in a traced step, keep where the failing operation was written."""
     if not torch.is_anomaly_enabled():
         original(*args, **kwargs)

@@ -1,0 +1,101 @@
+"""The probe leaves torch as it found it, and loads nothing but torch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trivet.doctor.checks import CHECKS
+from trivet.doctor.explanations import EXPLANATIONS
+from trivet.doctor.probe import Probe
+from trivet.doctor.watch import watch
+
+WRAPPED = [
+    (nn.Module, "__init__"),
+    (nn.Module, "__call__"),
+    (nn.Module, "train"),
+    (nn.Module, "load_state_dict"),
+    (torch.Tensor, "detach"),
+    (torch.Tensor, "argmax"),
+    (torch.autograd, "backward"),
+    (torch.optim.Optimizer, "zero_grad"),
+    (torch.optim.lr_scheduler.LRScheduler, "step"),
+    (nn.utils, "clip_grad_norm_"),
+    (F, "cross_entropy"),
+]
+
+
+def state():
+    flags = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
+    hooks = (
+        torch.optim.optimizer._global_optimizer_pre_hooks,
+        torch.optim.optimizer._global_optimizer_post_hooks,
+    )
+    own = [name in vars(owner) for owner, name in WRAPPED]
+    return [getattr(owner, name) for owner, name in WRAPPED], own, flags, [len(held) for held in hooks]
+
+
+def test_everything_is_put_back():
+    before = state()
+    with Probe(poison=True):
+        assert state() != before
+    assert state() == before
+
+
+def test_everything_is_put_back_after_a_failure():
+    before = state()
+    with pytest.raises(ZeroDivisionError), Probe(poison=True):
+        raise ZeroDivisionError
+    assert state() == before
+
+
+def test_two_probes_at_once_are_refused():
+    with Probe(), pytest.raises(RuntimeError, match="already watches"):
+        Probe().install()
+
+
+def test_training_is_the_same_under_the_probe():
+    def train():
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        for _ in range(25):
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+        return torch.cat([p.detach().flatten() for p in model.parameters()]), torch.get_rng_state()
+
+    plain = train()
+    with Probe(poison=True):
+        watched = train()
+    assert all(torch.equal(one, other) for one, other in zip(plain, watched, strict=True))
+
+
+def test_watch_knows_what_was_made_before():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    with watch(model, optimizer) as doctor:
+        for _ in range(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+    (finding,) = doctor.diagnose().findings
+    assert finding.name == "parameter-not-in-optimizer"
+    assert finding.where.object == "model.1"
+
+
+def test_only_torch_and_the_standard_library_are_loaded():
+    script = (
+        "import torch, sys; before = set(sys.modules); import trivet.doctor.__main__, trivet.doctor.watch; "
+    )
+    script += "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) <= {"trivet", "torch"}
+
+
+def test_every_finding_is_explained():
+    assert EXPLANATIONS.keys() == CHECKS.keys()
+    assert all(check.__doc__ for check in CHECKS.values())
