@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from trivet.data.cache import SPARE_BYTES, CachedPictures, cache_folder
 from trivet.data.dataset import Dataset
 from trivet.errors import DataError, UsageError
 
-CacheMode = Literal["yes", "no", "auto"]
 CACHE_MODES = ("yes", "no", "auto")
 
 _VERSION = b"1"  # of how files become pixels
@@ -60,7 +58,7 @@ class ImageFiles:
             yield self.dataset.image(index)
 
 
-def cache_images(dataset: Dataset, mode: CacheMode = "auto", *, folder: Path | None = None) -> Dataset:
+def cache_images(dataset: Dataset, mode: str = "auto", *, folder: Path | None = None) -> Dataset:
     """Return the split with its images coming from the cache where that is wanted.
 
     `auto` keeps them where the pixels fill at most half of the free memory (the system then holds the file in it,
