@@ -67,7 +67,7 @@ CRF_PRESETS: dict[str, CrfParameters] = {
 
 def dense_crf(
     probabilities: Float[Tensor, "classes h w"],
-    image: UInt8[Tensor, "h w 3"],
+    image: UInt8[Tensor, "_ _ 3"],
     parameters: str | CrfParameters = "deeplab-v1",
     *,
     method: Literal["auto", "exact", "lattice"] = "auto",

@@ -7,7 +7,7 @@ from trivet.errors import UsageError
 
 
 def median_frequency_weights(counts: Int64[Tensor, "images classes"]) -> tuple[float, ...]:
-    """Return a weight for each class: the median frequency over the class's own (Eigen and Fergus 2015, section 6.3.2).
+    """Return a weight for each class: the median frequency over the class's own (Eigen and Fergus 2015).
 
     A class's frequency is its pixels over all counted pixels of the images it is in; the median is taken over the
     classes that occur, with the mean of the two in the middle for an even number. A class that never occurs gets 1.
