@@ -69,10 +69,10 @@ def _frames(splits: dict[str, list[np.ndarray]]) -> int:
 def _closer(
     name: str, splits: dict[str, list[np.ndarray]], everything: Sequence[tuple[str, np.ndarray]]
 ) -> bool:
-    """Whether frames of one split are nearer to the recording's frames in another than to other recordings."""
-    one, other = list(splits.values())[:2]
+    """Whether frames held back are nearer to the recording's frames in the first split than to other recordings."""
+    first, *held_back = splits.values()
     strangers = [image for whose, image in everything if whose != name]
-    return _nearest(one, other) < CLOSER * _nearest(one, strangers)
+    return any(_nearest(part, first) < CLOSER * _nearest(part, strangers) for part in held_back)
 
 
 def _nearest(images: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:

@@ -114,7 +114,7 @@ def write_digits(
         size_hw: Size of most images; one in four has another, odd one.
         seed: Decides everything but which handwriting belongs to which split.
         format: How truth is written: `coco` (`annotations/instances_<split>.json`, `images/<split>/*.jpg`,
-            `masks/<split>/*.png` with 0 = background and d + 1 for digit d).
+            `masks/<split>/*.png` with 0 = background and d + 1 for digit d, `masks/classes.txt`).
         heights: See `draw_digits`.
 
     Returns:
@@ -243,6 +243,7 @@ def _write_coco(folder: Path, split: str, drawn: Iterable[DigitImage], names: tu
                 }
             )
     categories: list[dict[str, Any]] = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
+    (folder / "masks" / "classes.txt").write_text("\n".join(["background", *names]) + "\n")
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
