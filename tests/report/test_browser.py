@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.task_contents import classification_contents, segmentation_contents
 from trivet.report.page import write_audit_page, write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -122,12 +123,14 @@ def measured(page: Path, *flags: str) -> list[dict]:
     return json.loads(unescape(result[1]))
 
 
-@pytest.fixture(scope="module", params=["report", "large", "audit"])
+@pytest.fixture(scope="module", params=["report", "large", "audit", "segmentation", "classification"])
 def page(request, tmp_path_factory, report_contents, large_contents, audit_contents) -> Path:
     write = {
         "report": lambda path: write_report(path, report_contents),
         "large": lambda path: write_report(path, large_contents),
         "audit": lambda path: write_audit_page(path, audit_contents),
+        "segmentation": lambda path: write_report(path, segmentation_contents()),
+        "classification": lambda path: write_report(path, classification_contents()),
     }
     return write[request.param](tmp_path_factory.mktemp("page") / "page.html")
 

@@ -31,9 +31,9 @@ _ROUNDING = 0.01  # of probabilities in half precision and in files
 
 
 def evaluate_classification(
-    image_ids: Sequence[int] | Int64[np.ndarray, " n"],
+    image_ids: Sequence[int] | Int64[np.ndarray, " images"],
     class_labels: Int64[np.ndarray, " n"],
-    scores: Float32[np.ndarray, "n classes"],
+    scores: Float32[np.ndarray, "rows classes"],
     labels: LabelMap,
     *,
     bootstrap: int = 1000,

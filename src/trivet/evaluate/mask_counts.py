@@ -44,7 +44,7 @@ class SegmentationCounts:
         return len(self.image_ids)
 
     def add(
-        self, image_id: int, predicted: UInt8[np.ndarray, "h w"], truth: UInt8[np.ndarray, "h w"]
+        self, image_id: int, predicted: UInt8[np.ndarray, "height width"], truth: UInt8[np.ndarray, "h w"]
     ) -> None:
         """Count one image.
 

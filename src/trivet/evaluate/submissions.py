@@ -9,7 +9,7 @@ memory at a time.
 import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -271,5 +271,6 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[tuple[str, str]]) -
     except OSError as fault:
         raise UsageError(f"cannot write {path}: {fault.strerror}", "give another path") from fault
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
     return len(seen)

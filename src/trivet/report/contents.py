@@ -22,7 +22,7 @@ SCORES_OF: Mapping[TaskName, type[Scores]] = {
     "segmentation": SegmentationScores,
     "classification": ClassificationScores,
 }
-Mask: TypeAlias = UInt8[np.ndarray, "h w"]
+Mask: TypeAlias = UInt8[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
