@@ -29,18 +29,21 @@ class Watch:
 
     Args:
         attach: Called with (model, optimizer) before the first training call of a model.
-        first_backward: Called with (model, arguments, loss function or None, target, optimizer) before the first
-            backward pass through a model.
+        after_first: Called with (model, arguments, loss function or None, target, optimizer) of the first backward
+            pass through a model; called after the optimizer's step, when no backward pass is under way that a check
+            which changes and restores weights would break.
         after_step: Called with (optimizer, last loss) after each optimizer step.
     """
 
-    def __init__(self, attach: Callable, first_backward: Callable, after_step: Callable) -> None:
-        self.attach, self.first_backward, self.after_step = attach, first_backward, after_step
+    def __init__(self, attach: Callable, after_first: Callable, after_step: Callable) -> None:
+        self.attach, self.after_first, self.after_step = attach, after_first, after_step
         self.optimizers: list[torch.optim.Optimizer] = []
         self.attached: list[nn.Module] = []
         self.checked: list[nn.Module] = []
         self.calls: dict[int, tuple[nn.Module, tuple, dict, object]] = {}
         self.losses: list[tuple[Callable, torch.Tensor, torch.Tensor, dict]] = []
+        self.waiting: list[tuple] = []
+        self.has_stepped = False
         self.depth = 0
         self.busy = False
         self.last_loss = float("nan")
@@ -67,6 +70,8 @@ class Watch:
         def watched_call(module: nn.Module, *args: object, **kwargs: object) -> object:
             if watch.busy or watch.depth or not torch.is_grad_enabled():
                 return call(module, *args, **kwargs)
+            if watch.has_stepped:
+                watch.look()
             if module.training and watch.optimizers and watch.is_new(module, watch.attached):
                 watch.attached.append(module)
                 watch.quietly(watch.attach, module, watch.optimizer_of(module))
@@ -88,9 +93,7 @@ class Watch:
                     watch.checked.append(module)
                     function, target = watch.loss_of(output)
                     inputs = named if named and not inputs else inputs
-                    watch.quietly(
-                        watch.first_backward, module, inputs, function, target, watch.optimizer_of(module)
-                    )
+                    watch.waiting.append((module, inputs, function, target, watch.optimizer_of(module)))
             watch.calls.clear()
             watch.losses.clear()
             return backward(loss, *args, **kwargs)
@@ -128,9 +131,15 @@ class Watch:
                 return (lambda o, t, f=function, s=shape: f(o.reshape(-1, *s), t)), target
         return None, None
 
+    def look(self) -> None:
+        """Let the doctor look at the models that wait for it."""
+        while self.waiting:
+            self.quietly(self.after_first, *self.waiting.pop(0))
+
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """Tell the doctor that an optimizer has stepped."""
         if not self.busy:
+            self.has_stepped = True
             self.quietly(self.after_step, optimizer, self.last_loss)
 
     def quietly(self, function: Callable, *args: object) -> None:
@@ -146,7 +155,7 @@ class Watch:
 
 
 def torchtest2(said: list[dict]) -> tuple[Watch, Callable]:
-    """One call a model, before its first backward pass."""
+    """One call a model, after its first step."""
     from torchtest2 import check_model
 
     severity = {"FAIL": "error", "WARN": "warning"}
@@ -240,6 +249,7 @@ def main() -> None:
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
+        watch.look()
         watch.quietly(finish)
         order = ["error", "warning", "note"]
         said.sort(key=lambda one: order.index(one["severity"]))
