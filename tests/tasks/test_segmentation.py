@@ -237,7 +237,10 @@ def test_refined_masks_are_those_of_the_crf():
     torch.manual_seed(0)
     probabilities = torch.randn(3, 12, 10).softmax(dim=0)
     image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-    found = refine(probabilities, image, "deeplab-v2")
+    mirrored = np.ascontiguousarray(image[:, :, ::-1])[
+        :, :, ::-1
+    ]  # as a picture read as BGR is turned to RGB
+    found = refine(probabilities, mirrored, "deeplab-v2")
     expected = dense_crf(probabilities, torch.tensor(image), "deeplab-v2")
     torch.testing.assert_close(found.scores, expected.max(dim=0).values)
     assert torch.equal(found.labels.long(), expected.argmax(dim=0))

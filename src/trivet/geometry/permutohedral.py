@@ -23,8 +23,8 @@ class PermutohedralLattice:
 
     Only vertices near points exist, and nothing gets past one that does not: with those around the points alone, as
     the paper has it, a point at the edge of a sparse cloud can lose most of its neighbourhood. So the lattice also
-    has the vertices that lie between two others ("bridges"); on photographs they double the vertices, halve the
-    mean error and quarter the largest.
+    has the vertices that lie between two others ("bridges"); on photographs they double the vertices, take a
+    third to a half off the mean error and two thirds off the largest.
 
     Args:
         points: `n` points in units of the Gaussian's standard deviation.

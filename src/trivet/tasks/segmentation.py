@@ -203,7 +203,7 @@ def refine(
     Raises:
         UsageError: As `dense_crf` does.
     """
-    scores, labels = dense_crf(probabilities, torch.tensor(image), crf).max(dim=0)
+    scores, labels = dense_crf(probabilities, torch.tensor(np.ascontiguousarray(image)), crf).max(dim=0)
     return MaskScores(labels.to(torch.uint8), scores)
 
 
