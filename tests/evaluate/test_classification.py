@@ -90,9 +90,9 @@ def test_intervals_are_those_of_resampled_images():
     for _ in range(300):
         drawn = rng.integers(0, 80, 80)
         naive["top1"].append((guess[drawn] == labels[drawn]).mean())
-        naive["balanced_accuracy"].append(
-            balanced_accuracy_score(labels[drawn], guess[drawn], adjusted=False)
-        )
+        known = np.unique(labels[drawn])
+        hits = [(guess[drawn] == labels[drawn])[labels[drawn] == label].mean() for label in known]
+        naive["balanced_accuracy"].append(np.mean(hits))
     for name, values in naive.items():
         low, high = np.percentile(values, [2.5, 97.5])
         assert found.interval95[name] == pytest.approx((low, high), abs=0.25 * (high - low))
