@@ -141,7 +141,7 @@ class CompoundScaling:
         )
 
 
-def scale_efficientnet(network: float | str) -> CompoundScaling:
+def scale_efficientnet(network: float | int | str) -> CompoundScaling:
     """Put the official table and the formula alpha^phi, beta^phi, gamma^phi side by side.
 
     Args:
