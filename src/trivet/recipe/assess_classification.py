@@ -12,7 +12,7 @@ from trivet.errors import UsageError
 from trivet.evaluate.classification import evaluate_classification
 from trivet.evaluate.classification_scores import ClassificationScores
 from trivet.models.model import Model
-from trivet.recipe.assess import GALLERY_EACH, Assessment, MeanLosses, run_loader
+from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_loader
 from trivet.recipe.run_folder import AnyTask, Run, write_json
 from trivet.report.contents import Picture
 from trivet.structures import Batch, ClassScores, LabelMap

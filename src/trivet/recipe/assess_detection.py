@@ -11,7 +11,7 @@ from trivet.evaluate.detection import evaluate_detection, quick_scores
 from trivet.evaluate.predict import predict_dataset
 from trivet.evaluate.scores import DetectionScores
 from trivet.models.model import Model
-from trivet.recipe.assess import GALLERY_EACH, Assessment, MeanLosses, run_loader
+from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_loader
 from trivet.recipe.run_folder import AnyTask, Run
 from trivet.report.contents import Picture
 from trivet.report.sentences import image_words

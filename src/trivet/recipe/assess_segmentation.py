@@ -14,7 +14,7 @@ from trivet.evaluate.mask_counts import SegmentationCounts
 from trivet.evaluate.segmentation import evaluate_segmentation
 from trivet.evaluate.segmentation_scores import ImageMask, SegmentationScores
 from trivet.models.model import Model
-from trivet.recipe.assess import GALLERY_EACH, Assessment, MeanLosses, run_loader
+from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_loader
 from trivet.recipe.run_folder import AnyTask, Run
 from trivet.report.contents import Picture
 from trivet.structures import Batch, LabelMap, MaskScores

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from trivet.data.dataset import Splits
 from trivet.doctor.finding import Finding
-from trivet.recipe.assess import Assessment, Scores, assessor
+from trivet.recipe.assess import ASSESSORS
+from trivet.recipe.assessment import Assessment, Scores
 from trivet.recipe.facts import data_facts
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
 from trivet.report.contents import Choice, ReportContents
@@ -18,7 +19,7 @@ def finish_run(folder: RunFolder, splits: Splits, findings: Sequence[Finding] = 
     """Score a run's best weights on the validation split and write predictions, scores, findings and the page."""
     run = load_run(folder.path)
     assert splits.val is not None, "a run is prepared with a validation split"
-    assessment = assessor(run.recipe.task.kind).assess(run, splits.val, keep=folder.path)
+    assessment = ASSESSORS[run.recipe.task.kind].assess(run, splits.val, keep=folder.path)
     write_json(folder.scores, assessment.scores.to_json())
     write_report(folder.report, _contents(run, splits, assessment, findings))
     return assessment.scores

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trivet.data.dataset import Splits
-from trivet.recipe.assess import Scores
+from trivet.recipe.assessment import Scores
 from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
 from trivet.recipe.prepare import prepare_run, read_splits

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 from tomlkit.exceptions import TOMLKitError
 
 from trivet.errors import UsageError, unknown_name
@@ -17,6 +17,11 @@ from trivet.train.settings import TrainSettings
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return TOML's lists as tuples, at any depth, as the parts of a model take them."""
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
 
 
 class DataRecipe(_Section):
@@ -65,6 +70,11 @@ class ModelRecipe(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
     pretrained: bool | str = True
     size_hw: tuple[int, int]
+
+    @field_validator("options")
+    @classmethod
+    def _lists_are_tuples(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return {key: _as_tuple(value) for key, value in options.items()}
 
 
 class AugmentRecipe(_Section):

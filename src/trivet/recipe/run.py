@@ -17,7 +17,7 @@ from trivet.models.build import build_model
 from trivet.models.files import save_weights
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
-from trivet.recipe.assess import assessor
+from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
@@ -82,7 +82,7 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
 
     def validate(candidate: torch.nn.Module) -> Validation:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"
-        return assessor(recipe.task.kind).validate(candidate, task, val, plan.val)
+        return ASSESSORS[recipe.task.kind].validate(candidate, task, val, plan.val)
 
     def keep_best(candidate: torch.nn.Module) -> None:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"

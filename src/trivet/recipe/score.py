@@ -7,11 +7,12 @@ import numpy as np
 
 from trivet.data.dataset import Dataset, RelabelledMasks, Splits
 from trivet.errors import UsageError
-from trivet.recipe.assess import Scores, assessor
+from trivet.recipe.assess import ASSESSORS
+from trivet.recipe.assessment import Scores
 from trivet.recipe.prepare import read_splits
 from trivet.recipe.recipe import DataRecipe
 from trivet.recipe.run_folder import load_run
-from trivet.structures import LabelMap
+from trivet.structures import LabelMap, TaskName
 
 SPLITS = ("train", "val", "test")
 
@@ -45,15 +46,16 @@ def score(
             read_splits(options, seed=run.recipe.train.seed, task=run.recipe.task.kind), split
         )
         dataset = relabelled(dataset, run.labels)
-        return assessor(run.recipe.task.kind).assess(run, dataset, bootstrap=bootstrap).scores
+        return ASSESSORS[run.recipe.task.kind].assess(run, dataset, bootstrap=bootstrap).scores
     if last:
         raise UsageError(f"the last weights are a run folder's, and {what} is none", "leave --last out")
     if data is None and data_options is None:
         raise UsageError(
             f"{what} holds predictions, and no data set was given", "trivet score PREDICTIONS DATA"
         )
-    dataset = pick_split(read_splits(_options(data, data_options), seed=0), split)
-    return assessor(dataset.task).assess_file(Path(what), dataset, bootstrap=bootstrap)
+    task: TaskName | None = "segmentation" if Path(what).is_dir() else None
+    dataset = pick_split(read_splits(_options(data, data_options), seed=0, task=task), split)
+    return ASSESSORS[dataset.task].assess_file(Path(what), dataset, bootstrap=bootstrap)
 
 
 def pick_split(splits: Splits, split: str | None) -> Dataset:

@@ -17,7 +17,7 @@ LEAST_WIDTH = 240
 
 def draw_class(
     image: UInt8[np.ndarray, "h w 3"], found: ClassScores, names: Sequence[str], *, most: int = 3
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> UInt8[np.ndarray, "drawn_h drawn_w 3"]:
     """Draw bars for the likeliest classes on a strip under a copy of `image`.
 
     Args:
