@@ -392,8 +392,8 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ),
     Program(
         "batchnorm-momentum",
-        "model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, momentum=0.9997, eps=4e-5), nn.ReLU(), "  # HERE
-        "nn.Flatten(), nn.Linear(288, 4))\n"
+        "model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, momentum=0.9997, eps=4e-5), nn.ReLU(), "
+        "nn.Flatten(), nn.Linear(288, 4))  # HERE\n"
         "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP,
         (("momentum=0.9997", "momentum=0.0003"),),
         "model.1",

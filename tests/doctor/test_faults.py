@@ -35,6 +35,7 @@ def test_fault_leads_with_its_line(program, tmp_path):
         assert found[0].where.object.startswith(program.object)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", list(named(PROGRAMS)))
 def test_mended_program_is_silent(program, tmp_path):
     found = diagnose_source(program.mended, tmp_path).findings

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.explanations import EXPLANATIONS
@@ -31,8 +32,8 @@ WRAPPED = [
 def state():
     flags = torch.is_anomaly_enabled(), torch.are_deterministic_algorithms_enabled()
     hooks = (
-        torch.optim.optimizer._global_optimizer_pre_hooks,
-        torch.optim.optimizer._global_optimizer_post_hooks,
+        _global_optimizer_pre_hooks,
+        _global_optimizer_post_hooks,
     )
     own = [name in vars(owner) for owner, name in WRAPPED]
     return [getattr(owner, name) for owner, name in WRAPPED], own, flags, [len(held) for held in hooks]
