@@ -11,7 +11,7 @@ from trivet.data.problems import Problem
 from trivet.doctor.finding import Finding, Where
 from trivet.report.contents import AuditContents, Choice, DataFacts, Picture, ReportContents
 from trivet.report.page import TITLES, write_audit_page, write_report
-from trivet.structures import BoxTarget, Detections
+from trivet.structures import TASKS, BoxTarget, Detections
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}"
 VOID = {"meta", "link", "img", "br", "input", "path", "use", "rect"}
@@ -104,9 +104,17 @@ def test_an_audit_without_faults_says_so(tmp_path):
     assert "No fault was found." in outline(path).words
 
 
-def test_every_section_has_a_macro():
-    templates = (Path(trivet.report.__file__).parent / "sections.html.jinja").read_text()
-    assert set(TITLES) <= set(re.findall(r"macro (\w+)\(", templates))
+def test_every_section_has_one_macro_in_the_shared_or_in_the_tasks_own_template():
+    folder = Path(trivet.report.__file__).parent
+
+    def macros(name):
+        return set(re.findall(r"macro (\w+)\(", (folder / f"{name}.html.jinja").read_text()))
+
+    shared, own = macros("sections"), [macros(task) for task in TASKS]
+    assert set(TITLES) <= shared.union(*own)
+    for of_task in own:
+        assert {"score", "classes"} <= of_task
+        assert not of_task & shared
 
 
 def test_hostile_words_stay_words(make_scores, tmp_path):
@@ -116,7 +124,7 @@ def test_hostile_words_stay_words(make_scores, tmp_path):
     noise = torch.zeros(20, 20, 3, dtype=torch.uint8).numpy()
     contents = ReportContents(
         title=HOSTILE,
-        task=HOSTILE,
+        task="detection",
         names=[HOSTILE],
         sentence=HOSTILE,
         scores=scores,

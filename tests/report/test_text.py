@@ -1,8 +1,11 @@
 from dataclasses import replace
 
+from tests.report.task_contents import STREET, THINGS, classification_scores, segmentation_scores
 from trivet.doctor.finding import Finding, Where
+from trivet.evaluate.board import BoardResult
+from trivet.evaluate.submissions import Fault
 from trivet.report.contents import Choice
-from trivet.report.text import choice_text, finding_text, plain_text, score_text
+from trivet.report.text import board_text, choice_text, finding_text, plain_text, score_text
 
 CELLS = ("RBC", "WBC", "Platelets")
 
@@ -77,3 +80,34 @@ def test_markup_and_escape_codes_in_names_do_nothing(make_scores):
     text = plain_text(score_text(replace(make_scores(1), per_class=(hostile,)), ["n"]))
     assert "[bold]" in text
     assert "\x1b" not in text
+
+
+def test_scores_of_a_segmenter_as_text():
+    scores = segmentation_scores()
+    text = plain_text(score_text(scores, STREET))
+    low, high = scores.interval95["miou"]
+    assert f"mIoU            {scores.miou:.3f}  95% interval {low:.3f} to {high:.3f}" in text
+    assert "tram is neither in the truth nor predicted" in text
+    row = next(line for line in text.splitlines() if line.startswith("tram")).split()
+    assert row == ["tram", "-", "-", "-", "0.0%"]
+
+
+def test_scores_of_a_classifier_as_text():
+    scores = classification_scores()
+    text = plain_text(score_text(scores, THINGS))
+    low, high = scores.interval95["balanced_accuracy"]
+    assert f"balanced accuracy  {scores.balanced_accuracy:.3f}  95% interval {low:.3f} to {high:.3f}" in text
+    assert "top-5" in text
+    assert "top-5" not in plain_text(score_text(replace(scores, top5=float("nan")), THINGS))
+
+
+def test_what_a_board_would_say_as_text():
+    faults = (Fault(2, "a.jpg", "3 class ids"), Fault(0, "b.jpg", "has no row"), Fault(0, "", "1 rows"))
+    assert plain_text(board_text(BoardResult("mIoU", 0.5, 1, faults))).splitlines() == [
+        "mIoU 0.5000 over 1 image",
+        "line 2, a.jpg: 3 class ids",
+        "b.jpg: has no row",
+        "1 rows",
+    ]
+    assert "and 1 more faults" in plain_text(board_text(BoardResult("mIoU", 0.5, 1, faults), most=2))
+    assert "No fault" in plain_text(board_text(BoardResult("mAP50", float("nan"), 0, ())))
