@@ -7,6 +7,7 @@ import numpy as np
 
 from trivet.data.overlaps import painting_order
 from trivet.data.rasterise import Patch, polygon_patch, runs_patch
+from trivet.structures import IGNORE_LABEL
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class ShapeMasks:
         mask = np.full((height, width), self.background, np.uint8)
         rows = np.array(self.shapes.rows(index), np.int64)
         lengths = self.shapes.first_lengths(rows)
-        order = painting_order(self.overlap, self.shapes.areas[rows], self.shapes.labels[rows], lengths)
+        labels = self.shapes.labels[rows]
+        order = painting_order(self.overlap, self.shapes.areas[rows], labels, lengths)
+        # The box of an object without outline says less than any outline: it goes beneath them all.
+        order = order[np.argsort(labels[order] != IGNORE_LABEL, kind="stable")]
         for shape in rows[order].tolist():
             for patch in self.shapes.patches(shape, (height, width)):
                 mask[patch.slices][patch.covered] = self.shapes.labels[shape]
