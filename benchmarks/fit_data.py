@@ -41,7 +41,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], float]] = {
         "coco128/classes_object_detection.yaml",
         {
             "data.labels": "labels_det",
-            "augment.strength": "light",
+            "augment.strength": "none",
+            "augment.orientation": "fixed",
             "augment.mosaic": 0.0,
             "model.size_hw": (320, 320),
             "train.weight_decay": 0.0,
