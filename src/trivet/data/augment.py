@@ -277,7 +277,7 @@ def _prepare_for_masks(transform: Any) -> None:
     for inner in getattr(transform, "transforms", None) or ():
         _prepare_for_masks(inner)
     how = getattr(transform, "mask_interpolation", cv2.INTER_NEAREST)
-    if how not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+    if how not in (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
         raise UsageError(
             f"{type(transform).__name__} interpolates masks (mask_interpolation={how}), which invents labels",
             "leave mask_interpolation at cv2.INTER_NEAREST",

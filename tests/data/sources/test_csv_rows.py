@@ -140,7 +140,7 @@ def test_a_column_of_boxes_with_other_counts_is_a_fault(make):
 
 def test_other_tables_are_no_boxes(make):
     make.image("a.jpg")
-    make.text("a.csv", "image,label\na.jpg,cat\n")
+    make.text("a.csv", "image,size\na.jpg,7\n")
     make.text("b.csv", "1,2,3\n")
     make.text("c.csv", "")
     with pytest.raises(UsageError, match="holds no data set"):
