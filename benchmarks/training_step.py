@@ -5,7 +5,8 @@
 A step is all that repeats: normalising the uint8 batch, forward, targets, losses, backward, clipping, AdamW. Both sides
 step in turn in one process, so that the machine's drift hits both alike; the first two rounds warm up and are not
 counted. effdet runs as its own training script would run it on a CPU (contiguous float32), and once more in the
-channels-last layout, which its script does not set: both ratios are printed. `trivet` runs as `trivet fit` runs it.
+channels-last layout, which its script does not set: both ratios are printed. `trivet` runs as `trivet fit` runs it, with
+the compiled kernels; `trivet, no kernels` is the same by PyTorch's own operators.
 Results with date and machine are kept in `training_step.md`.
 """
 
@@ -21,6 +22,7 @@ import torch
 from lightning_fabric import Fabric
 
 from trivet.models.build import build_model
+from trivet.models.kernels import kernels_status, use_fast_kernels
 from trivet.models.weights import load_weights
 from trivet.structures import Batch, BoxTarget, Placement
 from trivet.tasks.detection import DetectionTask
@@ -80,9 +82,11 @@ def effdet_step(name: str, batch: Batch, state: dict, *, channels_last: bool) ->
     return step
 
 
-def trivet_step(name: str, batch: Batch, state: dict) -> Callable[[], None]:
+def trivet_step(name: str, batch: Batch, state: dict, *, kernels: bool) -> Callable[[], None]:
     model = build_model(name, classes=CLASSES).train()
     load_weights(model, state)
+    if kernels:
+        use_fast_kernels(model)
     model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, TrainSettings(epochs=1, lr=1e-6, backbone_lr=1e-6))
     task = DetectionTask(CLASSES, model.anchor_spec)
@@ -105,6 +109,10 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    begun = time.perf_counter()
+    print(
+        f"{kernels_status()} Ready in {time.perf_counter() - begun:.1f} s (compiled when not in the cache)."
+    )
     for name, size, images in CASES:
         torch.manual_seed(0)
         batch = make_batch(size, images)
@@ -114,7 +122,8 @@ def main() -> None:
         sides = {
             "effdet": effdet_step(name, batch, state, channels_last=False),
             "effdet, channels last": effdet_step(name, batch, state, channels_last=True),
-            "trivet": trivet_step(name, batch, state),
+            "trivet, no kernels": trivet_step(name, batch, state, kernels=False),
+            "trivet": trivet_step(name, batch, state, kernels=True),
         }
         print(f"{name} at {size}, batch {images}, {given.threads} threads", flush=True)
         for allocator in ("as the process starts", "keeping freed memory"):

@@ -5,12 +5,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import timm
 from huggingface_hub import constants, try_to_load_from_cache
 from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from timm.models._efficientnet_blocks import InvertedResidual
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
@@ -24,8 +27,9 @@ WEIGHT_PACKAGES: dict[str, str] = {
 }
 
 # Layers of timm's own that stand in for PyTorch's; named here for those who must not know timm.
-NORM_WITH_ACTIVATION = timm.layers.BatchNormAct2d
-SAME_CONV = timm.layers.Conv2dSame
+NORM_WITH_ACTIVATION: TypeAlias = BatchNormAct2d
+SAME_CONV: TypeAlias = Conv2dSame
+INVERTED_RESIDUAL: TypeAlias = InvertedResidual
 
 _COARSEST_LEVEL = 5  # nearly every network of timm ends at stride 32
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def activation_of(module: nn.Module) -> Activation | None:
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether something is to be called when the module runs."""
     return bool(
-        module._forward_hooks
+        _has_any_global_hook()
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks

@@ -145,13 +145,13 @@ static int sum_gradients(int kind, float slope, const float *x, const float *dy,
 }
 
 /* dx = scale * g - offset - (x - mean) * tilt, where g is the gradient before the activation. */
-INLINE void gradient_rows(int kind, float slope, const float *restrict x, const float *restrict dy, float *restrict dx,
+INLINE void gradient_rows(int kind, float slope, const float *restrict x, const float *dy, float *dx,
                           long from, long to, long channels, const float *restrict mean, const float *restrict scale,
                           const float *restrict shift, const float *restrict offset, const float *restrict tilt)
 {
     for (long row = from; row < to; row++) {
-        const float *restrict in = x + row * channels, *restrict up = dy + row * channels;
-        float *restrict out = dx + row * channels;
+        const float *restrict in = x + row * channels, *up = dy + row * channels;
+        float *out = dx + row * channels; /* may be up */
         SIMD for (long c = 0; c < channels; c++) {
             const float apart = in[c] - mean[c];
             const float g = up[c] * slope_at(kind, slope, apart * scale[c] + shift[c]);
@@ -162,7 +162,7 @@ INLINE void gradient_rows(int kind, float slope, const float *restrict x, const 
 
 /* Normalise by the batch's own statistics, activate, and move the running statistics where there are any.
 
-   y = activation((x - mean) * scale + shift) with scale = weight / sqrt(var + eps), shift = bias. For the
+   y = activation((x - mean) * scale + shift), unless y is NULL, with scale = weight / sqrt(var + eps), shift = bias. For the
    backward pass, `kept` receives three rows of channels: mean, scale and inverse = 1 / sqrt(var + eps). Returns 0, or 1
    without memory. */
 int trivet_batch_norm(int kind, float slope, const float *x, float *y, long rows, long channels, const float *weight,
@@ -183,22 +183,18 @@ int trivet_batch_norm(int kind, float slope, const float *x, float *y, long rows
             running_var[c] = (float)(momentum * unbiased + (1 - momentum) * running_var[c]);
         }
     }
-    normalise(kind, slope, x, y, rows, channels, mean, scale, bias, threads);
+    if (y) normalise(kind, slope, x, y, rows, channels, mean, scale, bias, threads);
     return free(exact), 0;
 }
 
-/* The gradients of trivet_batch_norm. Returns 0, or 1 without memory. */
-int trivet_batch_norm_backward(int kind, float slope, const float *x, const float *dy, float *dx, long rows,
-                               long channels, const float *kept, const float *bias, float *dweight, float *dbias,
-                               int threads)
+/* dx, dweight and dbias from the sums of the gradient g before the activation and of g * (x - mean); dx may be dy. */
+static int finish(int kind, float slope, const float *x, const float *dy, float *dx, long rows, long channels,
+                  const float *kept, const float *bias, const double *sums, float *dweight, float *dbias, int threads)
 {
     const float *mean = kept, *scale = kept + channels, *inverse = kept + 2 * channels;
     const long blocks = block_count(rows, BLOCKS);
-    double *sums = malloc(sizeof(double) * 2 * channels);
-    float *fixed = malloc(sizeof(float) * 2 * channels), *offset = fixed, *tilt = fixed + channels;
-    if (!sums || !fixed ||
-        sum_gradients(kind, slope, x, dy, rows, channels, mean, scale, bias, sums, sums + channels, threads))
-        return free(sums), free(fixed), 1;
+    float *offset = malloc(sizeof(float) * 2 * channels), *tilt = offset + channels;
+    if (!offset) return 1;
     for (long c = 0; c < channels; c++) {
         dbias[c] = (float)sums[c];
         dweight[c] = (float)(sums[channels + c] * inverse[c]);
@@ -212,5 +208,25 @@ int trivet_batch_norm_backward(int kind, float slope, const float *x, const floa
         FOR_KIND(kind, CASE)
 #undef CASE
     }
-    return free(sums), free(fixed), 0;
+    return free(offset), 0;
+}
+
+/* The gradients of trivet_batch_norm. Returns 0, or 1 without memory. */
+int trivet_batch_norm_backward(int kind, float slope, const float *x, const float *dy, float *dx, long rows,
+                               long channels, const float *kept, const float *bias, float *dweight, float *dbias,
+                               int threads)
+{
+    double *sums = malloc(sizeof(double) * 2 * channels);
+    const int failed =
+        !sums ||
+        sum_gradients(kind, slope, x, dy, rows, channels, kept, kept + channels, bias, sums, sums + channels, threads) ||
+        finish(kind, slope, x, dy, dx, rows, channels, kept, bias, sums, dweight, dbias, threads);
+    return free(sums), failed;
+}
+
+/* The same where the gradient before the activation is in dx and its sums are known: dx is changed in place. */
+int trivet_batch_norm_finish(const float *x, float *dx, long rows, long channels, const float *kept, const float *bias,
+                             const double *sums, float *dweight, float *dbias, int threads)
+{
+    return finish(NONE, 0, x, dx, dx, rows, channels, kept, bias, sums, dweight, dbias, threads);
 }

@@ -1,6 +1,7 @@
 """Batch norm in training mode and the activation after it, as one autograd function."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,11 @@ from trivet.models.kernels.eligible import eligible
 from trivet.models.kernels.library import kernels
 
 
-def can_normalise(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+def can_normalise(norm: nn.Module, x: Tensor) -> TypeGuard[nn.BatchNorm2d]:
     """Tell whether `batch_norm` may stand in for this layer's own forward pass on `x`."""
     return (
-        norm.training
+        isinstance(norm, nn.BatchNorm2d)
+        and norm.training
         and norm.weight is not None
         and norm.bias is not None
         and eligible(x, norm.weight, norm.bias, norm.running_mean, norm.running_var)
@@ -34,13 +36,60 @@ def batch_norm(
         x: Channels last.
         activation: What follows the norm.
     """
+    return _BatchNorm.apply(x, norm.weight, norm.bias, running_statistics(norm), norm.eps, activation)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A layer's running statistics, where it keeps them, and the share of the new batch in them."""
+
+    mean: Tensor | None
+    var: Tensor | None
+    momentum: float
+
+
+def running_statistics(norm: nn.BatchNorm2d) -> Running:
+    """Count one more batch and return what it must move."""
     momentum = 0.0 if norm.momentum is None else norm.momentum
-    if norm.track_running_stats and norm.num_batches_tracked is not None:
+    if not norm.track_running_stats:
+        return Running(None, None, momentum)
+    if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         if norm.momentum is None:
             momentum = 1.0 / float(norm.num_batches_tracked)
-    running = (norm.running_mean, norm.running_var) if norm.track_running_stats else (None, None)
-    return _BatchNorm.apply(x, norm.weight, norm.bias, running, momentum, norm.eps, activation)
+    return Running(norm.running_mean, norm.running_var, momentum)
+
+
+def take_statistics(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running: Running,
+    eps: float,
+    activation: Activation,
+    y: Tensor | None,
+) -> Tensor:
+    """Take the batch's statistics, move the running ones, and write the normalised and activated `x` to `y` if given.
+
+    Returns:
+        Mean, scale and 1 / standard deviation of each channel, `[3, c]`.
+    """
+    library, channels = kernels(), x.shape[1]
+    assert library is not None, "can_normalise was asked"
+    kept = x.new_empty(3, channels)
+    failed = library.trivet_batch_norm(
+        *(activation.kind, activation.slope, x.data_ptr(), address(y), x.numel() // channels, channels),
+        *(weight.data_ptr(), bias.data_ptr(), eps, running.momentum),
+        *(address(running.mean), address(running.var), kept.data_ptr(), torch.get_num_threads()),
+    )
+    if failed:
+        raise MemoryError("no memory for the sums of a batch norm")
+    return kept
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Return where a tensor lies, for C."""
+    return None if tensor is None else tensor.data_ptr()
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -52,23 +101,12 @@ class _BatchNorm(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        running: tuple[Tensor | None, Tensor | None],
-        momentum: float,
+        running: Running,
         eps: float,
         activation: Activation,
     ) -> Tensor:
-        library, channels = kernels(), x.shape[1]
-        assert library is not None, "can_normalise was asked"
         y = torch.empty_like(x)
-        kept = x.new_empty(3, channels)  # mean, scale, 1 / standard deviation
-        failed = library.trivet_batch_norm(
-            *(activation.kind, activation.slope, x.data_ptr(), y.data_ptr()),
-            *(x.numel() // channels, channels, weight.data_ptr(), bias.data_ptr(), eps, momentum),
-            *(None if value is None else value.data_ptr() for value in running),
-            *(kept.data_ptr(), torch.get_num_threads()),
-        )
-        if failed:
-            raise MemoryError("no memory for the sums of a batch norm")
+        kept = take_statistics(x, weight, bias, running, eps, activation, y)
         ctx.save_for_backward(x, weight, bias, kept)
         ctx.activation, ctx.eps = activation, eps
         return y
@@ -78,7 +116,7 @@ class _BatchNorm(torch.autograd.Function):
         x, weight, bias, kept = ctx.saved_tensors
         activation = ctx.activation
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted
-            return (*_differentiable(x, weight, bias, dy, ctx.eps, activation), None, None, None, None)
+            return (*_differentiable(x, weight, bias, dy, ctx.eps, activation), None, None, None)
         library, channels = kernels(), x.shape[1]
         assert library is not None, "the forward pass had it"
         dy = dy.contiguous(memory_format=torch.channels_last)
@@ -91,12 +129,12 @@ class _BatchNorm(torch.autograd.Function):
         )
         if failed:
             raise MemoryError("no memory for the sums of a batch norm's gradient")
-        return dx, dweight, dbias, None, None, None, None
+        return dx, dweight, dbias, None, None, None
 
 
 def _differentiable(
     x: Tensor, weight: Tensor, bias: Tensor, dy: Tensor, eps: float, activation: Activation
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     """Return the gradients by PyTorch's operators, so that they can be differentiated again."""
     y = activation(F.batch_norm(x, None, None, weight, bias, training=True, eps=eps))
     wanted = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]

@@ -29,7 +29,7 @@ def _watched() -> bool:
     return (
         torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
     )

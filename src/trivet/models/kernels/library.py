@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch  # noqa: F401  loads the OpenMP library, whose symbols the kernels need
@@ -37,6 +39,14 @@ _INT, _LONG, _FLOAT, _DOUBLE, _POINTER = (
     ctypes.c_void_p,
 )
 _SIGNATURES = {
+    "trivet_batch_norm_finish": (
+        *(_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
+    ),
+    "trivet_depthwise": (*(_POINTER, _POINTER, _POINTER, _POINTER, _INT, _FLOAT, _POINTER, _POINTER, _INT),),
+    "trivet_depthwise_backward": (
+        *(_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _FLOAT),
+        *(_POINTER, _POINTER, _POINTER, _INT),
+    ),
     "trivet_batch_norm": (
         *(_INT, _FLOAT, _POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _DOUBLE, _DOUBLE),
         *(_POINTER, _POINTER, _POINTER, _INT),
@@ -48,7 +58,7 @@ _SIGNATURES = {
 }
 
 
-class _Unavailable(Exception):
+class _UnavailableError(Exception):
     """Why there are no kernels, as the end of a sentence."""
 
 
@@ -74,15 +84,15 @@ def kernels_status() -> str:
 def _load_once() -> _Loaded:
     try:
         return _Loaded(_load(), "Training on a CPU uses Trivet's compiled kernels.")
-    except _Unavailable as reason:
+    except _UnavailableError as reason:
         return _Loaded(None, f"Training on a CPU uses PyTorch's own operators: {reason}.")
 
 
 def _load() -> ctypes.CDLL:
     if os.environ.get(SWITCH, "1") == "0":
-        raise _Unavailable(f"{SWITCH}=0 is set")
+        raise _UnavailableError(f"{SWITCH}=0 is set")
     if not sys.platform.startswith("linux"):
-        raise _Unavailable(f"the compiled kernels are for Linux, not {platform.system()}")
+        raise _UnavailableError(f"the compiled kernels are for Linux, not {platform.system()}")
     compiler = _compiler()
     folder = _cache_folder()
     if folder is None:
@@ -92,7 +102,7 @@ def _load() -> ctypes.CDLL:
     if _is_whole(file):
         try:
             return _open(file)
-        except _Unavailable:
+        except _UnavailableError:
             pass  # built for another loader: build it again
     return _open(_build(compiler, file))
 
@@ -102,7 +112,7 @@ def _compiler() -> str:
         found = shutil.which(name) if name else None
         if found:
             return found
-    raise _Unavailable("there is no C compiler (gcc or cc)")
+    raise _UnavailableError("there is no C compiler (gcc or cc)")
 
 
 def cache_folder() -> Path:
@@ -154,10 +164,8 @@ def _build(compiler: str, file: Path) -> Path:
     """Compile into a folder of our own beside `file` and move the result there in one step."""
     try:
         with tempfile.TemporaryDirectory(prefix="build-", dir=file.parent) as work:
-            objects = []
-            for source in _sources():
-                objects.append(str(Path(work) / f"{source.stem}.o"))
-                _run([compiler, *_FLAGS, "-c", str(source), "-o", objects[-1]])
+            with ThreadPoolExecutor() as side_by_side:
+                objects = list(side_by_side.map(partial(_compile, compiler, Path(work)), _sources()))
             built = Path(work) / "kernels.so"
             _run([compiler, "-shared", "-o", str(built), *objects, "-lm"])
             checksum = Path(work) / "checksum"
@@ -166,18 +174,24 @@ def _build(compiler: str, file: Path) -> Path:
             built.chmod(0o700)
             built.replace(file)
     except OSError as fault:
-        raise _Unavailable(f"they could not be written to {file.parent} ({fault.strerror})") from fault
+        raise _UnavailableError(f"they could not be written to {file.parent} ({fault.strerror})") from fault
     return file
+
+
+def _compile(compiler: str, work: Path, source: Path) -> str:
+    result = str(work / f"{source.stem}.o")
+    _run([compiler, *_FLAGS, "-c", str(source), "-o", result])
+    return result
 
 
 def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as fault:
-        raise _Unavailable(f"{command[0]} does not run ({type(fault).__name__})") from fault
+        raise _UnavailableError(f"{command[0]} does not run ({type(fault).__name__})") from fault
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise _Unavailable(f"{command[0]} cannot build them ({last})")
+        raise _UnavailableError(f"{command[0]} cannot build them ({last})")
     return done.stdout
 
 
@@ -203,5 +217,5 @@ def _open(file: Path) -> ctypes.CDLL:
             function = getattr(library, name)
             function.argtypes, function.restype = list(arguments), _INT
     except (OSError, AttributeError) as fault:
-        raise _Unavailable(f"the built file does not load ({fault})") from fault
+        raise _UnavailableError(f"the built file does not load ({fault})") from fault
     return library
