@@ -10,7 +10,7 @@ import numpy as np
 from trivet.data.images import read_image
 from trivet.data.problems import Problem
 from trivet.errors import DataError, UsageError
-from trivet.structures import LabelMap, Placement, Sample, TaskName, TruthTable
+from trivet.structures import IGNORE_LABEL, LabelMap, Placement, Sample, TaskName, TruthTable
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,31 @@ class Masks(Protocol):
     def take(self, indices: np.ndarray) -> "Masks":
         """Return the masks at these positions, in this order."""
         ...
+
+
+@dataclass(frozen=True)
+class RelabelledMasks:
+    """Masks whose labels are replaced through a table.
+
+    Args:
+        masks: What is relabelled.
+        table: uint8 `[classes]`, the new label of each label; 255 stays 255.
+    """
+
+    masks: Masks
+    table: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        whole = np.full(256, IGNORE_LABEL, np.uint8)
+        whole[: len(self.table)] = self.table
+        return whole[self.masks[index]]
+
+    def take(self, indices: np.ndarray) -> "RelabelledMasks":
+        """Return the masks at these positions, in this order."""
+        return RelabelledMasks(self.masks.take(indices), self.table)
 
 
 @runtime_checkable
