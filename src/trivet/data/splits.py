@@ -52,7 +52,7 @@ def named_splits(
     given: Splits,
     by_name: Mapping[str | None, Dataset],
     *,
-    val_share: float,
+    val_share: float | None,
     seed: int,
     groups: Groups | None,
 ) -> Splits:
@@ -61,7 +61,8 @@ def named_splits(
     Args:
         given: The format, class map and notes; its splits are not looked at.
         by_name: What was read, by the name its files tell, if any.
-        val_share: The share of the training images that validates when no validation split is given.
+        val_share: The share of the training images that validates when no validation split is given; `None` takes
+            one in five, at most 5,000.
         seed: Of the division.
         groups: See `divide`.
 
@@ -95,8 +96,9 @@ def named_splits(
         raise DataError(
             f"{train.root}: no image of the training split can be used{faults}", "mend the data set"
         )
-    if val is None and val_share > 0:
-        train, val, words = _with_val(train, val_share, seed, groups)
+    share = min(0.2, 5000 / max(len(train), 1)) if val_share is None else val_share
+    if val is None and share > 0:
+        train, val, words = _with_val(train, share, seed, groups)
         made.append(words)
     return replace(
         given, train=train, val=val, test=splits.get("test"), made="; ".join(made) or None, notes=tuple(notes)

@@ -137,6 +137,11 @@ def _start_near_identity(conv: nn.Conv2d) -> None:
         nn.init.dirac_(conv.weight[:same])
 
 
+def needs_whitening(model: Model) -> bool:
+    """Say whether a model has a first layer that `fit_whitening` fits."""
+    return isinstance(getattr(model.backbone, "whitening", None), PatchWhitening)
+
+
 def fit_whitening(model: Model, images: UInt8[Tensor, "b 3 h w"]) -> bool:
     """Fit a model's first layer to training images where it has one that is fitted; says whether it has.
 

@@ -29,7 +29,7 @@ def data_facts(splits: Splits, size_hw: tuple[int, int]) -> DataFacts:
         for name, dataset in there.items()
     }
     if splits.task == "classification":
-        return DataFacts(rows, counts)
+        return DataFacts(rows, counts, counted="images")
     sides = boxes_at_input(splits.train.truth, size_hw).prod(dim=1).sqrt().numpy()
     return DataFacts(rows, counts, sides)
 

@@ -5,10 +5,11 @@ import shlex
 from collections.abc import Sequence
 
 from trivet.data.dataset import Splits
-from trivet.doctor.finding import Finding
+from trivet.doctor.finding import Finding, by_importance
 from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.assessment import Assessment, Scores
 from trivet.recipe.facts import data_facts
+from trivet.recipe.overfitting import overfitting_findings
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
 from trivet.report.contents import Choice, ReportContents
 from trivet.report.page import write_report
@@ -21,7 +22,10 @@ def finish_run(folder: RunFolder, splits: Splits, findings: Sequence[Finding] = 
     assert splits.val is not None, "a run is prepared with a validation split"
     assessment = ASSESSORS[run.recipe.task.kind].assess(run, splits.val, keep=folder.path)
     write_json(folder.scores, assessment.scores.to_json())
-    write_report(folder.report, _contents(run, splits, assessment, findings))
+    found = by_importance([*overfitting_findings(run, splits.train, splits.val), *findings])
+    told = json.loads(folder.findings.read_text()) if folder.findings.is_file() else {}
+    write_json(folder.findings, told | {"findings": [finding.to_json() for finding in found]})
+    write_report(folder.report, _contents(run, splits, assessment, found))
     return assessment.scores
 
 

@@ -15,6 +15,7 @@ from trivet.recipe.choose import choose
 from trivet.recipe.draft import Draft
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
+from trivet.recipe.run import mix_of
 from trivet.recipe.run_folder import RunFolder, new_run_folder, write_json
 from trivet.structures import TaskName
 
@@ -120,6 +121,7 @@ def prepare_run(
     )
     choose(draft, splits, look_at_machine())
     made = draft.recipe()
+    mix_of(made)  # says what cannot be mixed before anything is written
     if made.train.batch > len(splits.train):
         raise UsageError(
             f"a batch of {made.train.batch} is larger than the {len(splits.train)} training images",

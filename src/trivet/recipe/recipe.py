@@ -31,22 +31,25 @@ class DataRecipe(_Section):
         path: The data set's folder or file.
         format: Name in `data.sources.SOURCES`; `None` looks at the folder.
         on_bad: What to do with a box or image that cannot be used.
-        val_share: Share of the training images held back where the data set has no validation split, 0-1.
+        val_share: Share of the training images held back where the data set has no validation split, 0-1; one in
+            five, at most 5,000, when not given.
         groups: A regular expression that finds the group in an image's name; a group is never divided.
         labels: The folder of label files, where a YOLO data set has several.
         images: Where the image files are, when outside the data set's folder.
         overlap: Which label a pixel of several polygons has; a name of `data.sources.OVERLAPS`.
+        cache: Whether images are decoded once into a file of pixels (`yes`, `no`), or where that is faster (`auto`).
         workers: Processes that read images; 0 reads in the training process.
     """
 
     path: str
     format: str | None = None
     on_bad: Literal["error", "skip"] = "skip"
-    val_share: float = Field(0.2, gt=0, lt=1)
+    val_share: float | None = Field(None, gt=0, lt=1)
     groups: str | None = None
     labels: str | None = None
     images: str | None = None
     overlap: str = "small-on-top"
+    cache: Literal["yes", "no", "auto"] = "auto"
     workers: int = Field(0, ge=0)
 
 
@@ -86,12 +89,14 @@ class AugmentRecipe(_Section):
             quarter turn as well).
         mosaic: Share of training images made of four, 0-1.
         mixup: Share of training images blended with another, 0-1.
+        cutmix: Share of training images with a part of another, 0-1; for classification.
     """
 
     strength: str | float = "medium"
     orientation: str = "upright"
     mosaic: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0, le=1)
+    cutmix: float = Field(0.0, ge=0, le=1)
 
 
 class TaskRecipe(_Section):

@@ -6,21 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric, seed_everything
 
 from trivet.data.batching import TrainLoader, eval_loader, train_loader
+from trivet.data.cache_images import cache_images
+from trivet.data.class_mix import ClassMix
 from trivet.data.dataset import Dataset
 from trivet.data.mix import Mix
 from trivet.errors import UsageError
 from trivet.models.build import build_model
+from trivet.models.compact import fit_whitening, needs_whitening
 from trivet.models.files import save_weights
+from trivet.models.kernels import use_fast_kernels
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
+from trivet.structures import TaskName
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.loop import Job, Listener, Validation, train
 
@@ -29,6 +35,14 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+MIXES: dict[TaskName, tuple[str, ...]] = {
+    "detection": ("mosaic", "mixup"),
+    "segmentation": ("mosaic",),
+    "classification": ("mixup", "cutmix"),
+}
+"""Which ways of mixing images serve which task."""
+WHITENED_IMAGES = 2000
+"""So many training images a whitening layer is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +86,11 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
         started = load_weights(model, plan.start_from, new_labels=labels).text()
         if fabric.is_global_zero:
             plan.folder.weights.write_text(started + "\n")
+    _whiten(model, plan.train)
+    if fabric.device.type == "cpu":
+        use_fast_kernels(model)
     val = eval_loader(
-        plan.val,
+        cache_images(plan.val, recipe.data.cache),
         size_hw=recipe.model.size_hw,
         batch=recipe.train.batch,
         workers=recipe.data.workers,
@@ -118,21 +135,52 @@ def model_of(recipe: Recipe, *, classes: int) -> Model:
     )
 
 
+def mix_of(recipe: Recipe) -> Mix | ClassMix | None:
+    """Return how a recipe's training images are mixed.
+
+    Raises:
+        UsageError: If a way of mixing is asked for that the task cannot use.
+    """
+    kind, augment = recipe.task.kind, recipe.augment
+    usable = MIXES[kind]
+    for name in ("mosaic", "mixup", "cutmix"):
+        if getattr(augment, name) and name not in usable:
+            raise UsageError(
+                f"augment.{name} does not serve {kind}, got {getattr(augment, name)}",
+                f"for {kind}: {', '.join(usable)}",
+            )
+    if not (augment.mosaic or augment.mixup or augment.cutmix):
+        return None
+    if kind == "classification":
+        return ClassMix(mixup=augment.mixup, cutmix=augment.cutmix)
+    return Mix(mosaic=augment.mosaic, mixup=augment.mixup)
+
+
+def _whiten(model: Model, train: Dataset) -> None:
+    """Fit the first layer of a network that has one to be fitted, on images from all over the training split."""
+    if not needs_whitening(model):
+        return
+    chosen = np.unique(np.linspace(0, len(train) - 1, WHITENED_IMAGES).astype(np.int64))
+    loader = eval_loader(
+        train.take(chosen), size_hw=model.spec.size_hw, batch=len(chosen), fill_rgb=model.fill_rgb
+    )
+    fit_whitening(model, next(iter(loader)).images)
+
+
 def _train_batches(plan: Plan, model: Model, fabric: Fabric) -> TrainLoader:
     recipe = plan.recipe
-    mixed = recipe.augment.mosaic > 0 or recipe.augment.mixup > 0
     if recipe.train.batch % fabric.world_size:
         raise UsageError(
             f"a batch of {recipe.train.batch} does not divide over {fabric.world_size} processes",
             f"give --batch {recipe.train.batch // fabric.world_size * fabric.world_size or fabric.world_size}",
         )
     return train_loader(
-        plan.train,
+        cache_images(plan.train, recipe.data.cache),
         size_hw=recipe.model.size_hw,
         batch=recipe.train.batch // fabric.world_size,
         augmentation=recipe.augment.strength,
         orientation=recipe.augment.orientation,
-        mix=Mix(mosaic=recipe.augment.mosaic, mixup=recipe.augment.mixup) if mixed else None,
+        mix=mix_of(recipe),
         workers=recipe.data.workers,
         seed=recipe.train.seed,
         rank=fabric.global_rank,

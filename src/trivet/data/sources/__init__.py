@@ -101,7 +101,7 @@ def read_dataset(
     format: str | Source | None = None,
     on_bad: Literal["skip", "error"] = "skip",
     check: Check = "headers",
-    val_share: float = 0.2,
+    val_share: float | None = None,
     seed: int = 0,
     groups: Groups | None = None,
     labels: str | None = None,
@@ -119,7 +119,7 @@ def read_dataset(
         check: How far images are looked at: `none` (they need not be there), `names`, `headers` (0.03 ms
             an image), `pixels` (each is decoded once).
         val_share: The share of the training images that validates when no validation split is given;
-            0 makes none.
+            0 makes none, `None` takes one in five, at most 5,000.
         seed: Of the division.
         groups: Images of one group are never divided: a function of the image's name, or a regular
             expression that finds the group in it.
@@ -140,7 +140,7 @@ def read_dataset(
         raise UsageError(f"check is 'none', 'names', 'headers' or 'pixels', got {check!r}")
     if overlap not in OVERLAPS:
         raise unknown_name("rule for overlaps", overlap, OVERLAPS)
-    if not 0 <= val_share < 1:
+    if val_share is not None and not 0 <= val_share < 1:
         raise UsageError(f"val_share is at least 0 and less than 1, got {val_share}")
     folder = Folder.at(Path(path), check=check, images=None if images is None else Path(images))
     name, source = _source(folder, format, task)
