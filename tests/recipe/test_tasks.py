@@ -12,9 +12,11 @@ from trivet.errors import UsageError
 from trivet.evaluate.classification_scores import ClassificationScores
 from trivet.evaluate.segmentation_scores import SegmentationScores
 from trivet.recipe.fit import fit, resume
+from trivet.recipe.predict import predict
 from trivet.recipe.predict_files import predict_files
 from trivet.recipe.run_folder import load_run
 from trivet.recipe.score import score
+from trivet.recipe.submission import is_submission, score_submission, write_submission
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,31 @@ def test_predicted_masks_are_written_in_the_images_own_size(segmenter, masks, tm
             assert (mask == entry["label"]).mean() == pytest.approx(entry["share"], abs=1e-5)
 
 
+def test_a_competition_file_is_written_and_scored_as_the_board_does(segmenter, masks, tmp_path):
+    run = load_run(segmenter.folder.path)
+    path = tmp_path / "submission.csv"
+    assert write_submission(run, [masks / "images" / "test"], path, format="boostcamp-seg") == 4
+    assert is_submission(path) == "boostcamp-seg"
+    result = score_submission(path, masks, split="test")
+    assert (result.faults, result.scored) == ((), 4)
+    assert result.score == pytest.approx(
+        score(segmenter.folder.path, split="test", bootstrap=0).miou, abs=0.02
+    )
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(rows[:3]) + "\n")
+    faults = score_submission(path, masks, split="test").faults
+    assert [fault.image_id for fault in faults] == ["", "000003.jpg", "000004.jpg"]
+
+
+def test_a_competition_file_of_another_task_is_refused(classifier, masks, tmp_path):
+    run = load_run(classifier.folder.path)
+    with pytest.raises(UsageError, match=r"boostcamp-seg is for segmentation, and .* for classification"):
+        write_submission(run, [masks / "images"], tmp_path / "x.csv", format="boostcamp-seg")
+    with pytest.raises(UsageError, match="did you mean 'boostcamp-seg'"):
+        write_submission(run, [masks / "images"], tmp_path / "x.csv", format="boostcamp-sgm")
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_a_classifier_is_fitted_scored_and_reported(classifier, classes):
     assert isinstance(classifier.scores, ClassificationScores)
     assert classifier.scores.images == 24
@@ -140,3 +167,20 @@ def test_a_model_of_another_task_is_refused(classes, tmp_path):
             out=tmp_path,
             listeners=(),
         )
+
+
+def test_masks_are_refined_when_asked(segmenter, masks):
+    plain = score(segmenter.folder.path, split="test", bootstrap=0)
+    refined = score(segmenter.folder.path, split="test", bootstrap=0, crf="pydensecrf")
+    assert refined.pixels == plain.pixels
+    image = sorted((masks / "images" / "test").iterdir())[:1]
+    found = [
+        next(predict(load_run(segmenter.folder.path, crf=crf), image)).found for crf in (None, "deeplab-v1")
+    ]
+    assert found[0].labels.shape == found[1].labels.shape
+    assert (found[0].scores != found[1].scores).any()
+
+
+def test_only_masks_can_be_refined(classifier):
+    with pytest.raises(UsageError, match="a dense CRF refines masks, and .* was trained for classification"):
+        load_run(classifier.folder.path, crf="deeplab-v1")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from trivet.cli.options import JsonPath, write_json_option
+from trivet.errors import UsageError
 
 
 def predict(
@@ -20,14 +21,37 @@ def predict(
     last: Annotated[
         bool, typer.Option("--last", help="The weights the run ended with, not its best ones.")
     ] = False,
+    crf: Annotated[
+        str | None, typer.Option(help="Refine masks with a dense CRF, such as deeplab-v1; slow.")
+    ] = None,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write what was found as CSV.")] = None,
+    submission: Annotated[
+        str | None,
+        typer.Option(
+            help="Write a competition file instead: boostcamp-seg or boostcamp-det; --csv says where."
+        ),
+    ] = None,
     json: JsonPath = None,
 ) -> None:
     """Find objects, masks or classes in images: pictures, JSON and CSV."""
     from trivet.recipe.predict_files import predict_files
     from trivet.recipe.run_folder import load_run
 
-    found = predict_files(load_run(run, last=last), images, out=out, threshold=threshold, batch=batch)
+    if submission is not None:
+        _submit(
+            run,
+            images,
+            submission,
+            csv_path,
+            batch=batch,
+            last=last,
+            crf=crf,
+            others={"--out": out, "--json": json},
+        )
+        return
+    found = predict_files(
+        load_run(run, last=last, crf=crf), images, out=out, threshold=threshold, batch=batch
+    )
     if json != "-":
         for line in found.lines():
             typer.echo(line)
@@ -37,3 +61,25 @@ def predict(
     write_json_option(json, found.to_json())
     if any(image.fault for image in found.images):
         raise typer.Exit(1)
+
+
+def _submit(
+    run: Path,
+    images: list[str],
+    format: str,
+    path: Path | None,
+    *,
+    batch: int,
+    last: bool,
+    crf: str | None,
+    others: dict[str, object],
+) -> None:
+    from trivet.recipe.run_folder import load_run
+    from trivet.recipe.submission import write_submission
+
+    idle = [name for name, value in others.items() if value is not None]
+    if idle:
+        raise UsageError(f"--submission writes one file, and {idle[0]} was given too", "leave it out")
+    target = path or Path("submission.csv")
+    rows = write_submission(load_run(run, last=last, crf=crf), images, target, format=format, batch=batch)
+    typer.echo(f"{target}: {rows} rows")

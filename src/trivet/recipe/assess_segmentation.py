@@ -18,7 +18,7 @@ from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_l
 from trivet.recipe.run_folder import AnyTask, Run
 from trivet.report.contents import Picture
 from trivet.structures import Batch, LabelMap, MaskScores
-from trivet.tasks.segmentation import SegmentationTask
+from trivet.tasks.segmentation import SegmentationTask, refine
 from trivet.train.loop import Validation
 
 
@@ -95,9 +95,14 @@ def predicted_masks(run: Run, dataset: Dataset) -> Iterator[tuple[int, MaskScore
         images = model.normalise(batch.images.to(device, memory_format=torch.channels_last))
         output = model(images)
         size_hw = (images.shape[2], images.shape[3])
-        for found in run.task.predict(output, size_hw, placements=batch.placements):
-            yield index, MaskScores(found.labels.cpu(), found.scores.cpu())
-            index += 1
+        if run.crf is None:
+            masks = iter(run.task.predict(output, size_hw, placements=batch.placements))
+        else:
+            whole = run.task.probabilities(output, size_hw, placements=batch.placements)
+            masks = (refine(one, dataset.image(index + at), run.crf) for at, one in enumerate(whole))
+        for at, found in enumerate(masks):
+            yield index + at, MaskScores(found.labels.cpu(), found.scores.cpu())
+        index += len(batch)
 
 
 def mask_name(name: str, index: int) -> str:

@@ -14,6 +14,7 @@ from trivet.data.letterbox import letterbox
 from trivet.errors import DataError, UsageError
 from trivet.recipe.run_folder import Run, load_run
 from trivet.structures import ClassScores, Detections, MaskScores, Sample
+from trivet.tasks.segmentation import SegmentationTask, refine
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"}
@@ -124,11 +125,14 @@ def _read(path: Path, run: Run) -> Sample | str:
 def _find(run: Run, samples: Sequence[Sample], device: torch.device) -> list[Found]:
     if not samples:
         return []
-    batch = collate(samples)
+    batch, size_hw = collate(samples), run.recipe.model.size_hw
     output = run.model(run.model.normalise(batch.images.to(device)))
-    predictions: Sequence[Found] = run.task.predict(
-        output, run.recipe.model.size_hw, placements=batch.placements
-    )
+    if run.crf is not None and isinstance(run.task, SegmentationTask):
+        whole = run.task.probabilities(output, size_hw, placements=batch.placements)
+        return [
+            refine(one, read_image(Path(name)), run.crf) for one, name in zip(whole, batch.names, strict=True)
+        ]
+    predictions: Sequence[Found] = run.task.predict(output, size_hw, placements=batch.placements)
     return [
         found.to_original(place) if isinstance(found, Detections) else found
         for found, place in zip(predictions, batch.placements, strict=True)

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from trivet.errors import UsageError
+from trivet.errors import UsageError, look_up
+from trivet.geometry.dense_crf import CRF_PRESETS
 from trivet.models.build import build_model
 from trivet.models.files import read_weights
 from trivet.models.model import Model
@@ -146,13 +147,14 @@ def build_task(model: Model, recipe: Recipe) -> AnyTask:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model with all that is needed to use it."""
+    """A trained model with all that is needed to use it; `crf` names the dense CRF that refines its masks."""
 
     folder: RunFolder
     recipe: Recipe
     labels: LabelMap
     model: Model
     task: AnyTask
+    crf: str | None = None
 
 
 def load_recipe(run: RunFolder) -> tuple[Recipe, dict[str, Chosen]]:
@@ -173,18 +175,23 @@ def read_labels(path: Path) -> LabelMap:
         raise UsageError(f"cannot read the label map {path}: {fault}") from fault
 
 
-def load_run(path: str | Path, *, last: bool = False) -> Run:
+def load_run(path: str | Path, *, last: bool = False, crf: str | None = None) -> Run:
     """Load the model of an earlier run.
 
     Args:
         path: The run folder.
         last: Take the weights training ended with (averaged, where there is an average), not the best ones.
+        crf: A key of `geometry.dense_crf.CRF_PRESETS`, to refine the masks of a segmenter.
 
     Raises:
-        UsageError: If there is no run there, or one of its files is missing or damaged.
+        UsageError: If there is no run there, one of its files is missing or damaged, or it has no masks to refine.
     """
     run = open_run_folder(path)
     recipe, _ = load_recipe(run)
+    if crf is not None:
+        look_up("dense CRF", crf, CRF_PRESETS)
+        if recipe.task.kind != "segmentation":
+            raise UsageError(f"a dense CRF refines masks, and {path} was trained for {recipe.task.kind}")
     labels = read_labels(run.labels)
     if not run.best.is_file():
         raise UsageError(
@@ -195,7 +202,7 @@ def load_run(path: str | Path, *, last: bool = False) -> Run:
         raise UsageError(f"{run.best} does not say which model it belongs to", "it was not written by a run")
     model = build_model(file.spec)
     load_weights(model, last_weights(run) if last else file.tensors)
-    return Run(run, recipe, labels, model.eval(), build_task(model, recipe))
+    return Run(run, recipe, labels, model.eval(), build_task(model, recipe), crf)
 
 
 def last_weights(run: RunFolder) -> dict[str, Tensor]:
