@@ -142,6 +142,38 @@ EXPLANATIONS: dict[str, tuple[str, str, str]] = {
         "twelve layers with sigmoid",
         "ReLU with Kaiming initialisation, batch norm, skip connections",
     ),
+    "dead-relu": (
+        "units that are always zero get no gradient and do not come back",
+        "nn.init.constant_(layer.bias, -3.0)",
+        "nn.init.zeros_(layer.bias)",
+    ),
+    "signal-collapse": (
+        "the network answers the same to everything, and its first layers get no gradient",
+        "sixteen convolutions with the default initialisation and no normalisation",
+        "nn.init.kaiming_normal_(conv.weight), or nn.BatchNorm2d after each",
+    ),
+    "random-in-eval": (
+        "scores are lower than they could be, and differ from run to run",
+        "x = F.dropout(x, 0.5)",
+        "x = F.dropout(x, 0.5, training=self.training)",
+    ),
+    "graph-retained": (
+        "memory grows with every step until it runs out",
+        "total += loss",
+        "total += loss.item()",
+    ),
+    "data-order-repeats": (
+        "every epoch shows the same batches, which are learnt as such",
+        "generator.manual_seed(0) at the beginning of every epoch",
+        "generator.manual_seed(0) once",
+    ),
+    "lr-too-low": ("the weights stay where they were drawn", "SGD(model.parameters(), lr=1e-5)", "lr=1e-2"),
+    "lr-too-high": ("each step destroys what was learnt", "SGD(model.parameters(), lr=3.0)", "lr=0.1"),
+    "batchnorm-stats-stale": (
+        "in eval mode the layers normalise by numbers that have nothing to do with the data",
+        "nn.BatchNorm2d(64, momentum=3e-4), evaluated after 100 steps",
+        "nn.BatchNorm2d(64)",
+    ),
     "script-failed": ("the script did not finish", "", ""),
 }
 """Name of the finding -> why it hurts, the fault, what to write instead."""

@@ -8,6 +8,8 @@ import torch
 
 from trivet.doctor.source import Place, places_of_stack
 
+DELICATE = ("Log", "Sqrt", "Rsqrt", "Reciprocal", "Div", "Pow", "Exp", "Acos", "Asin")
+
 
 @dataclass
 class Graph:
@@ -16,12 +18,14 @@ class Graph:
     Args:
         leaves: Tensors that gather a gradient, by id; held so that the ids stay theirs.
         operations: Name of the operation and the user's line, of nodes that were traced, loss first.
+        delicate: Nodes of operations that are not finite everywhere, loss first.
         size: Count of nodes.
         whole: Whether the walk came to its end.
     """
 
     leaves: dict[int, torch.Tensor] = field(default_factory=dict)
     operations: list[tuple[str, Place]] = field(default_factory=list)
+    delicate: list[Any] = field(default_factory=list)
     size: int = 0
     whole: bool = True
 
@@ -68,6 +72,9 @@ def _note(node: Any, graph: Graph) -> None:
     variable = getattr(node, "variable", None)
     if variable is not None:
         graph.leaves[id(variable)] = variable
+    name = node.name()
+    if name.startswith(DELICATE):
+        graph.delicate.append(node)
     place = place_of_node(node)
     if place is not None:
-        graph.operations.append((node.name(), place))
+        graph.operations.append((name, place))

@@ -113,6 +113,29 @@ def statement(code: str) -> ast.stmt | None:
     return body[0] if len(body) == 1 else None
 
 
+@lru_cache(maxsize=64)
+def parsed(file: str) -> ast.Module | None:
+    """Parse a file, or return `None` when it cannot be."""
+    try:
+        return ast.parse(Path(file).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def whole_statement(place: Place) -> str:
+    """Return the text of the statement that a line belongs to, also when it reaches over several lines."""
+    tree = parsed(place.file)
+    around = [
+        node
+        for node in ast.walk(tree or ast.Module([], []))
+        if isinstance(node, ast.stmt) and node.lineno <= place.line <= (node.end_lineno or node.lineno)
+    ]
+    inner = max(around, key=lambda node: node.lineno, default=None)
+    if inner is None or hasattr(inner, "body"):
+        return place.code
+    return ast.unparse(inner)
+
+
 def one_line_patch(place: Place, *replacement: str) -> str:
     """Return a unified diff that puts other lines in the place of one; indentation is taken from the file."""
     original = linecache.getline(place.file, place.line).rstrip("\n")

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trivet.doctor.signals import KeptGraphTrace, LayerTrace, OrderTrace, RandomTrace, ReluTrace, RiskTrace
 from trivet.doctor.source import Place
+from trivet.doctor.trace_data import DataTrace
 
 VERSION = 1
 T = TypeVar("T")
@@ -27,6 +29,7 @@ class ParameterTrace:
         model: Name of the outermost module, empty for a tensor of no module.
         owner: Class of the module that holds it directly.
         place: Where the user's code makes it.
+        filled: Where a function of `torch.nn.init` last filled it for the user's code.
         optimizers: Indices of the optimizers that ever held it.
         observed: Recorded optimizer steps at which it was looked at.
         with_gradient, with_nonzero: At how many of them it had a gradient, and one other than zero.
@@ -53,6 +56,7 @@ class ParameterTrace:
     count: int
     requires_grad: bool
     place: Place | None = None
+    filled: Place | None = None
     optimizers: list[int] = field(default_factory=list)
     observed: int = 0
     with_gradient: int = 0
@@ -79,7 +83,14 @@ class ParameterTrace:
 
 @dataclass
 class BatchNormTrace:
-    """A batch-norm layer: its settings, and what went through it while training."""
+    """A batch-norm layer: its settings, and what went through it while training.
+
+    Args:
+        batches: Batches its running statistics have seen, by its own count.
+        initial: Whether they are still exactly 0 and 1.
+        kept_share: Weight that the initial 0 and 1 had in them when last evaluated in eval mode; 0 when not known.
+        drift: How far they lay from the statistics of training batches then, in standard deviations.
+    """
 
     name: str
     momentum: float | None
@@ -92,6 +103,10 @@ class BatchNormTrace:
     samples: list[int] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
     jitter: list[float] = field(default_factory=list)
+    batches: int = 0
+    initial: bool = False
+    kept_share: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass
@@ -183,7 +198,11 @@ class OptimizerTrace:
 
 @dataclass
 class StepTrace:
-    """A recorded step: index over all optimizers, which one, learning rate, norms before the update."""
+    """A recorded step: index over all optimizers, which one, learning rate, norms before the update.
+
+    Args:
+        update_ratio: Median over weights (not biases) of the norm of the update over that of the weight.
+    """
 
     step: int
     optimizer: int
@@ -191,6 +210,7 @@ class StepTrace:
     gradient_norm: float | None = None
     weight_norm: float | None = None
     finite: bool = True
+    update_ratio: float | None = None
 
 
 @dataclass
@@ -302,6 +322,10 @@ class BackwardTrace:
     weights_finite_then: bool = True
     loss_operations: list[str] = field(default_factory=list)
     cuts: dict[str, Place] = field(default_factory=dict)
+    kept: KeptGraphTrace = field(default_factory=KeptGraphTrace)
+    risks: list[RiskTrace] = field(default_factory=list)
+    broken_module: str = ""
+    broken_at: Place | None = None
 
 
 @dataclass
@@ -352,6 +376,11 @@ class Trace:
     schedulers: list[SchedulerTrace] = field(default_factory=list)
     loads: list[LoadTrace] = field(default_factory=list)
     scaler: ScalerTrace = field(default_factory=ScalerTrace)
+    relus: list[ReluTrace] = field(default_factory=list)
+    layers: list[LayerTrace] = field(default_factory=list)
+    random: list[RandomTrace] = field(default_factory=list)
+    orders: list[OrderTrace] = field(default_factory=list)
+    data: DataTrace = field(default_factory=DataTrace)
     exception: ExceptionTrace | None = None
     poisoned: bool = False
     cost: Cost = field(default_factory=Cost)

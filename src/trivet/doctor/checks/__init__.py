@@ -1,6 +1,6 @@
 """The checks: pure functions from a trace to findings, in one table."""
 
-from trivet.doctor.checks import gradients, loop, loss, normalisation, parameters
+from trivet.doctor.checks import gradients, loop, loss, normalisation, parameters, rates, signal
 from trivet.doctor.checks.common import Check, NotCheckedError
 
 CHECKS: dict[str, Check] = {
@@ -31,10 +31,18 @@ CHECKS: dict[str, Check] = {
     "loss-broadcast": loss.loss_broadcast,
     "batchnorm-momentum": normalisation.batchnorm_momentum,
     "batchnorm-few-samples": normalisation.batchnorm_few_samples,
+    "batchnorm-stats-stale": normalisation.batchnorm_stats_stale,
+    "random-in-eval": signal.random_in_eval,
+    "graph-retained": signal.graph_retained,
+    "data-order-repeats": signal.data_order_repeats,
     "input-not-normalised": normalisation.input_not_normalised,
+    "lr-too-high": rates.lr_too_high,
+    "dead-relu": signal.dead_relu,
     "exploding-gradient": gradients.exploding_gradient,
     "non-finite": gradients.non_finite,
     "vanishing-gradient": gradients.vanishing_gradient,
+    "signal-collapse": signal.signal_collapse,
+    "lr-too-low": rates.lr_too_low,
     "script-failed": gradients.script_failed,
 }
 """Name of the finding -> its check, causes before consequences; a check is added here and nowhere else."""

@@ -191,6 +191,21 @@ def non_finite(trace: Trace) -> Iterator[Finding]:
     if backward.not_finite < 2 and weights is None:
         return
     step = backward.first_not_finite if backward.first_not_finite is not None else weights
+    risk = next((seen for seen in backward.risks if seen.place is not None), None)
+    if risk is not None and risk.place is not None:
+        yield Finding(
+            "non-finite",
+            "error",
+            f"the loss is NaN or infinite from step {step} on: {risk.reason} ({risk.operation}, `{risk.place.code}`)",
+            where(risk.place, risk.operation),
+            {"first_step": step, "backward_passes": backward.not_finite, "met_at_step": risk.step}
+            | {"met_in_passes": risk.passes, "operation": risk.operation},
+            risk.reason,
+            "keep it away from there: a small constant inside (`(x + 1e-8).sqrt()`, `x.clamp_min(1e-7).log()`), or a "
+            "function that is stable by itself (`F.logsigmoid`, `F.log_softmax`)",
+            verdict="proven",
+        )
+        return
     loss = next((item for item in trace.losses if item.trained), None)
     forward = backward.weights_finite_then and backward.first_not_finite is not None
     yield Finding(

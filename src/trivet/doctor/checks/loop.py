@@ -76,8 +76,9 @@ def trains_in_eval_mode(trace: Trace) -> Iterator[Finding]:
 
 
 def _frozen_norms_only(trace: Trace, model: str) -> bool:
-    """Whether the weights were loaded before: fine-tuning with fixed statistics is a known practice."""
-    return bool(trace.loads) and any(norm.name.startswith(f"{model}.") for norm in trace.batch_norms)
+    """Whether the statistics came from elsewhere: fine-tuning with those of other data is a known practice."""
+    norms = [norm for norm in trace.batch_norms if norm.name.startswith(f"{model}.") and norm.tracks]
+    return any(not norm.initial for norm in norms)
 
 
 def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:

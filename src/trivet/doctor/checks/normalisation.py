@@ -46,6 +46,50 @@ def _patched(norm: BatchNormTrace, value: float) -> str | None:
     return one_line_patch(norm.place, norm.place.code.replace(text, f"momentum={round(1 - value, 6):g}"))
 
 
+def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
+    """Running statistics that are used, but are still those that a new layer has."""
+    norms = [n for n in _norms(trace) if n.tracks]
+    frozen = [
+        n for n in norms if n.initial and not n.batches and not n.calls_in_train and n.calls_in_eval >= 3
+    ]
+    if frozen and trace.steps >= 3:
+        yield _stale(
+            frozen,
+            f"{len(frozen)} batch norms ran in eval mode only, with the mean 0 and variance 1 of new layers",
+            "they never saw a batch in train mode: nothing is normalised",
+            "leave them in train mode when training from scratch, or load the statistics with the weights",
+        )
+    slow = [n for n in norms if n.kept_share > 0.5 and n.drift > 0.2 and n.batches >= 20]
+    if slow:
+        share = median([n.kept_share for n in slow])
+        yield _stale(
+            slow,
+            f"{share:.0%} of the running statistics of {len(slow)} batch norms were still those of a new layer when "
+            f"used: momentum {slow[0].momentum:g} over {slow[0].batches} batches",
+            f"they lie {median([n.drift for n in slow]):.2g} standard deviations from those of the batches",
+            "use momentum 0.1, train longer, or recompute them before evaluating (`torch.optim.swa_utils.update_bn`)",
+        )
+
+
+def _stale(norms: list[BatchNormTrace], title: str, cause: str, remedy: str) -> Finding:
+    first = norms[0]
+    return Finding(
+        "batchnorm-stats-stale",
+        "error",
+        title,
+        where(first.place, first.name),
+        {
+            "layers": len(norms),
+            "batches": first.batches,
+            "kept_share": first.kept_share,
+            "drift": first.drift,
+        },
+        cause,
+        remedy,
+        verdict="proven",
+    )
+
+
 def batchnorm_few_samples(trace: Trace) -> Iterator[Finding]:
     """Batch norm over so few values that its statistics are noise."""
     few = [n for n in _norms(trace) if n.samples and median(n.samples) < FEW_SAMPLES]

@@ -9,6 +9,8 @@ from trivet.doctor.probe.survey import multiplies_a_list
 from trivet.doctor.source import Place, one_line_patch
 from trivet.doctor.trace import ParameterTrace, Trace
 
+ROUNDING = 1e-5
+"""Size of a gradient, against the largest of its model, below which it may be rounding alone."""
 SEEN = 2
 """Recorded steps with a gradient that a claim about a parameter needs."""
 
@@ -176,6 +178,7 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
         and p.with_nonzero >= 3
         and p.changed is False
         and p.alive
+        and not _zero_by_construction(p, trace)
         and any(trace.optimizers[i].steps > trace.optimizers[i].skipped + 2 for i in p.optimizers)
         and any(trace.optimizers[i].rate_max > 0 for i in p.optimizers)
     ]
@@ -194,6 +197,17 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
             "precision, weights that are reloaded each step, and tensors that are not contiguous",
             verdict="proven",
         )
+
+
+def _zero_by_construction(p: ParameterTrace, trace: Trace) -> bool:
+    """Whether the gradient is rounding only, as that of a bias whose effect a norm or a difference takes away."""
+    largest = max((_size(q) for q in trace.parameters if q.model == p.model), default=0.0)
+    return _size(p) <= ROUNDING * largest
+
+
+def _size(p: ParameterTrace) -> float:
+    """Root mean square of the largest finite gradient."""
+    return max((n for n in p.gradient_norms if n - n == 0), default=0.0) / max(1, p.count) ** 0.5
 
 
 def unregistered_module(trace: Trace) -> Iterator[Finding]:

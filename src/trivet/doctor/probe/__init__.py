@@ -1,17 +1,25 @@
 """The probe: wraps torch, reversibly, and records a `Trace` of whatever trains in this process."""
 
 import warnings
+from statistics import median
 from types import TracebackType
 from typing import Any
 
 import torch
+from torch import nn
 
 from trivet.doctor.graph import Graph
+from trivet.doctor.probe.activations import ActivationWatch
 from trivet.doctor.probe.cuts import CutWatch
+from trivet.doctor.probe.data import DataWatch
+from trivet.doctor.probe.draws import DrawWatch
+from trivet.doctor.probe.fills import FillWatch
+from trivet.doctor.probe.kept import GraphWatch
 from trivet.doctor.probe.ledger import Entry, Ledger, is_lazy, poisoned_values, sample_of
 from trivet.doctor.probe.losses import LossWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
+from trivet.doctor.probe.risks import RiskWatch
 from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
@@ -19,6 +27,8 @@ from trivet.doctor.probe.training import OptimizerRecord, TrainingWatch
 from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
+WITNESSES = 16
+"""Weights whose update is measured."""
 _watching: "Probe | None" = None
 
 
@@ -36,10 +46,16 @@ class Probe:
         self.modules = ModuleWatch(self.session)
         self.training = TrainingWatch(self.session)
         self.losses = LossWatch(self.session)
-        self.schedulers = SchedulerWatch(self.session)
+        self.schedulers = SchedulerWatch(self.session, lambda held: self.training.record_of(held).index)
         self.cuts = CutWatch(self.session)
+        self.fills = FillWatch(self.session)
+        self.graphs = GraphWatch(self.session)
+        self.risks = RiskWatch(self.session)
+        self.activations = ActivationWatch(self.session, self.modules)
+        self.data = DataWatch(self.session, self.modules, self.losses)
         self.ledger = Ledger()
-        self.survey = Survey(self.modules, self.ledger)
+        self.survey = Survey(self.modules, self.ledger, self.fills)
+        self.draws = DrawWatch(self.session, self.survey.names)
         self.recorded: list[StepTrace] = []
         self.exception: BaseException | None = None
         self.script = ""
@@ -50,6 +66,7 @@ class Probe:
         self._patches = Patches()
         self._surveyed = -1
         self._still: list[tuple[Entry, torch.Tensor]] = []
+        self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def install(self) -> None:
         """Begin to record.
@@ -61,15 +78,27 @@ class Probe:
         if _watching is not None:
             raise RuntimeError("the doctor already watches this process")
         _watching = self
-        for watch in (self.modules, self.training, self.losses, self.schedulers, self.cuts):
+        watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts)
+        for watch in (*watches, self.draws, self.fills, self.activations, self.data):
             watch.install(self._patches)
+        self._patches.wrap(torch.jit, "script", self._wrap_script)
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
-        self.training.on_graph.append(self._note_graph)
+        self.training.on_graph += [self._note_graph, self.risks.note]
+        self.training.on_losses.append(self.graphs.plant)
         if self._poison:
             self._start_poisoning()
         if self._trace_first:
             self._start_tracing()
+
+    def _wrap_script(self, original: Any) -> Any:
+        """The compiler of TorchScript knows functions by identity: it is shown the originals."""
+
+        def script(*args: Any, **kwargs: Any) -> Any:
+            with self._patches.suspended(torch, torch.Tensor, torch._VF, nn.functional):
+                return original(*args, **kwargs)
+
+        return script
 
     def remove(self) -> None:
         """Stop recording and put everything back."""
@@ -108,6 +137,10 @@ class Probe:
             if held is not None:
                 record.trace.name = named.get(id(held), record.trace.name)
                 self._enter_members(record, held)
+        cut_at = self.cuts.places()
+        for tensor, entry in self.ledger.alive():
+            entry.trace.cut = entry.trace.cut or cut_at.get(id(tensor))
+        self.activations.know(self.ledger)
         self._surveyed = len(self.modules.made)
 
     def trace(self) -> Trace:
@@ -156,6 +189,8 @@ class Probe:
             ]
             for entry, parameter in self._still:
                 entry.frozen_sample = sample_of(parameter)
+            self._before = _samples(held)
+            self.graphs.look()
 
     def _after_step(self, *_: object) -> None:
         if self.session.recording:
@@ -164,12 +199,15 @@ class Probe:
                     before, now = entry.frozen_sample, sample_of(parameter)
                     if before is not None and now is not None and not torch.equal(before, now):
                         entry.trace.moved_while_frozen += not parameter.requires_grad
-                        entry.trace.decayed_only += parameter.requires_grad
+                        entry.trace.decayed_only += parameter.requires_grad and self.recorded[-1].finite
                     entry.frozen_sample = None
+                self.recorded[-1].update_ratio = _update_ratio(self._before)
+                self._before = []
                 if self.session.steps < 2:
                     self.ledger.look_for_change()
         self.modules.end_step()
         self._stop_tracing()
+        self.data.end_step()
         self.session.advance()
 
     def _note_modes(self, held: list[torch.Tensor]) -> None:
@@ -233,6 +271,25 @@ class Probe:
                 if count:
                     entry.trace.poisoned = count
                     tensor.data.nan_to_num_(nan=0.0)
+
+
+def _samples(held: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """A few values of some weights with a gradient, evenly taken."""
+    weights = [p for p in held if p.ndim > 1 and p.grad is not None]
+    chosen = weights[:: max(1, len(weights) // WITNESSES)][:WITNESSES]
+    return [(p, sample) for p in chosen if (sample := sample_of(p)) is not None]
+
+
+def _update_ratio(before: list[tuple[torch.Tensor, torch.Tensor]]) -> float | None:
+    """Median over weights of the size of the update against that of the weight."""
+    ratios = []
+    for parameter, old in before:
+        new = sample_of(parameter)
+        if new is not None and new.shape == old.shape:
+            size = float(old.float().norm())
+            if size > 0:
+                ratios.append(float((new - old).float().norm()) / size)
+    return median(ratios) if ratios else None
 
 
 __all__ = ["Probe"]

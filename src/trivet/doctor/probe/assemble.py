@@ -16,6 +16,7 @@ def assemble(probe: "Probe") -> Trace:
     watched = probe.session.watched_seconds
     if not probe.survey.models:
         probe.take_survey()
+    probe.survey.note_calls()
     probe.ledger.look_for_change()
     trace = Trace(
         script=probe.script,
@@ -31,16 +32,18 @@ def assemble(probe: "Probe") -> Trace:
         loss_curve=list(probe.training.curve),
         backward=probe.training.backward,
         losses=list(probe.losses.losses.values()),
-        schedulers=probe.schedulers.traces(
-            {id(held): r.index for r in probe.training.optimizers if (held := r.ref()) is not None}
-        ),
+        schedulers=[seen for _, seen in probe.schedulers.schedulers],
         loads=probe.modules.loads,
         scaler=probe.training.scaler,
+        random=list(probe.draws.random.values()),
+        orders=list(probe.draws.orders.values()),
         poisoned=probe.poisoned,
         cost=Cost(probe.session.spent, probe.session.spent / watched if watched else 0.0, watched),
     )
     _fill_parameters(probe, trace)
     _fill_models(probe, trace)
+    _fill_signals(probe, trace)
+    trace.data = probe.data.fill(probe.survey.names)
     if probe.exception is not None:
         trace.exception = describe_exception(
             probe.exception, probe.training.failed_forward, probe.training.failed_graph
@@ -48,19 +51,24 @@ def assemble(probe: "Probe") -> Trace:
     return trace
 
 
+def _fill_signals(probe: "Probe", trace: Trace) -> None:
+    probe.activations.fill(trace.relus, trace.layers)
+    trace.backward.kept = probe.graphs.trace
+    trace.backward.risks = list(probe.risks.risks.values())
+    if probe.activations.broken is not None:
+        module, place = probe.activations.broken
+        trace.backward.broken_module, trace.backward.broken_at = type(module).__name__, place
+
+
 def _fill_parameters(probe: "Probe", trace: Trace) -> None:
     for entry in probe.ledger.entries.values():
-        record, tensor = entry.trace, entry.ref()
-        record.alive = tensor is not None
-        owner = entry.owner() if entry.owner is not None else None
-        calls = probe.modules.calls.get(id(owner)) if owner is not None else None
-        if calls is not None and calls.ref() is owner:
+        record = entry.trace
+        record.alive = entry.looked == probe.ledger.looks
+        if entry.calls is not None:
             record.called = True
-            record.called_with_gradient = bool(calls.train_gradient or calls.eval_gradient)
-        elif owner is not None and probe.modules.calls and not probe.modules.compiled:
+            record.called_with_gradient = bool(entry.calls.train_gradient or entry.calls.eval_gradient)
+        elif entry.owner is not None and probe.modules.calls and not probe.modules.compiled:
             record.called = False
-        if tensor is not None:
-            record.cut = record.cut or probe.cuts.place_for(tensor)
         trace.parameters.append(record)
     trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.cuts.values()}
 
@@ -71,11 +79,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         model.trained = model.name in trained
         _fill_frozen_norms(model, trace)
     for record in probe.modules.roots.values():
-        module = record.ref()
-        if module is None:
-            continue
-        name = probe.survey.names.get(id(module))
-        owner = next((m for m in trace.models if m.name == name), None)
+        owner = next((m for m in trace.models if m.name == record.name), None)
         if owner is None:
             continue
         owner.steps_in_train, owner.steps_in_eval = record.steps["train"], record.steps["eval"]
@@ -83,8 +87,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.evaluations_in_train = record.evaluations_in_train
         owner.evaluations_in_eval = record.evaluations_in_eval
         owner.evaluation_place = record.evaluation_place
-        owner.eval_place = probe.modules.last_switch(module, to_train=False)
-        owner.train_place = probe.modules.last_switch(module, to_train=True)
+        owner.eval_place, owner.train_place = record.switches.get(False), record.switches.get(True)
         if record.input is not None:
             record.input.model = owner.name
             trace.inputs.append(record.input)
@@ -101,5 +104,6 @@ def _fill_frozen_norms(model: ModelTrace, trace: Trace) -> None:
         outside = [p for p in weights if not p.name.startswith(f"{part}.")]
         other_weights = any(not p.owner.startswith("BatchNorm") for p in inside)
         frozen = bool(inside) and other_weights and not any(p.requires_grad for p in inside)
+        frozen = frozen and not any(p.changed for p in inside)  # a teacher that the code moves by itself
         if frozen and norm.momentum != 0 and any(p.requires_grad for p in outside):
             model.frozen_norms[part] = max(model.frozen_norms.get(part, 0), norm.calls_in_train)

@@ -37,11 +37,14 @@ class CutWatch:
         for name in CUTTERS:
             patches.wrap(torch.Tensor, name, partial(self._wrap, name))
 
-    def place_for(self, parameter: torch.Tensor) -> Place | None:
-        """Where the code cuts a parameter off, if it does."""
-        return next(
-            (cut.place for cut in self.cuts.values() if any(ref() is parameter for ref in cut.leaves)), None
-        )
+    def places(self) -> dict[int, Place]:
+        """Where the code cuts leaves that live off, by their ids; the surest cut first."""
+        found: dict[int, Place] = {}
+        for cut in sorted(self.cuts.values(), key=lambda cut: CUTTERS.index(cut.operation)):
+            for ref in cut.leaves:
+                if (leaf := ref()) is not None:
+                    found.setdefault(id(leaf), cut.place)
+        return found
 
     def _wrap(self, name: str, original: Any) -> Any:
         session = self.session

@@ -2,13 +2,16 @@
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
 from trivet.doctor.trace import ParameterTrace
+
+if TYPE_CHECKING:
+    from trivet.doctor.probe.modules import CallRecord
 
 WITNESS = 64
 """Values of a parameter that are kept to see whether it moves."""
@@ -26,6 +29,8 @@ class Entry:
     sample: torch.Tensor | None = None
     norm: float | None = None
     frozen_sample: torch.Tensor | None = None
+    calls: "CallRecord | None" = None
+    looked: int = 0
 
 
 class Ledger:
@@ -33,6 +38,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
+        self.looks = 0
 
     def find(self, tensor: torch.Tensor) -> Entry | None:
         """Return the entry of a tensor, if it has one."""
@@ -71,11 +77,13 @@ class Ledger:
     def observe(self) -> tuple[float, float, bool]:
         """Look at gradients and weights; returns the norm of either over all, and whether both are finite."""
         pairs = self.alive()
+        self.looks += 1
         grads = _norms([(tensor.grad, entry) for tensor, entry in pairs if tensor.grad is not None])
         weights = _norms([(tensor, entry) for tensor, entry in pairs])
         for tensor, entry in pairs:
             trace = entry.trace
             trace.observed += 1
+            entry.looked = self.looks
             trace.requires_grad = trace.requires_grad or tensor.requires_grad
             gradient = grads.get(id(entry))
             if gradient is not None:

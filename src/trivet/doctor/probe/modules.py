@@ -15,12 +15,14 @@ from trivet.doctor.trace import InputTrace, LoadTrace
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+SLOW = 0.05
+"""Momentum of batch norm below which its first steps are looked at more closely."""
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
 
 
 @dataclass
 class CallRecord:
-    """How a module was called in recorded steps, and the sizes that a batch norm saw."""
+    """How a module was called in recorded steps, and what a batch norm saw and had learnt of it when evaluated."""
 
     ref: "weakref.ref[nn.Module]"
     train_gradient: int = 0
@@ -29,6 +31,9 @@ class CallRecord:
     eval_plain: int = 0
     samples: list[int] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
+    statistics: tuple[torch.Tensor, torch.Tensor] | None = None
+    kept_share: float = 0.0
+    drift: float = 0.0
 
 
 @dataclass
@@ -47,6 +52,8 @@ class RootRecord:
     evaluations_in_train: int = 0
     evaluations_in_eval: int = 0
     evaluation_place: Place | None = None
+    name: str = ""
+    switches: dict[bool, Place | None] = field(default_factory=dict)
     input: InputTrace | None = None
 
 
@@ -65,6 +72,9 @@ class ModuleWatch:
         self.on_first_call: list[Callable[[], None]] = []
         self.observers: list[Callable[[nn.Module, tuple[Any, ...], Any], None]] = []
         """Called with (module, arguments, output) for every call in a recorded step: the place for more signals."""
+        self.before_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]] = []
+        self.after_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]] = []
+        """Called around every call of a module by the user's own code, at every step."""
 
     def install(self, patches: Patches) -> None:
         """Wrap construction, calls, mode switches and `load_state_dict` of `nn.Module`."""
@@ -146,12 +156,17 @@ class ModuleWatch:
             try:
                 if depth == 0:
                     watch._enter_root(self)
+                    for before in watch.before_root:
+                        before(self, args, kwargs)
                 if session.recording:
                     watch._enter(self, args)
                 output = original(self, *args, **kwargs)
                 if session.recording:
                     for observe in watch.observers:
                         observe(self, args, output)
+                if depth == 0:
+                    for after in watch.after_root:
+                        after(self, args, kwargs, output)
                 return output
             finally:
                 local.depth = depth
@@ -166,7 +181,11 @@ class ModuleWatch:
                 return original(self, mode)
             local.switching = True
             try:
-                watch.switched[id(self)] = (weakref.ref(self), bool(mode), user_place())
+                place = user_place()
+                watch.switched[id(self)] = (weakref.ref(self), bool(mode), place)
+                root = watch.roots.get(id(self))
+                if root is not None and root.ref() is self:
+                    root.switches[bool(mode)] = place
                 return original(self, mode)
             finally:
                 local.switching = False
@@ -212,6 +231,9 @@ class ModuleWatch:
         if record is None or record.ref() is not module:
             self.adopt(module)
             record = self.roots[id(module)] = RootRecord(weakref.ref(module), depends_on_mode(module))
+            switch = self.switched.get(id(module))
+            if switch is not None and switch[0]() is module:
+                record.switches[switch[1]] = switch[2]
         if self.on_first_call and next(module.parameters(), None) is not None:
             while self.on_first_call:
                 self.on_first_call.pop()()
@@ -236,9 +258,26 @@ class ModuleWatch:
         record.last_phase = steps
         if not module.training:
             record.evaluations_in_eval += 1
+            with self.session.measured():
+                self._note_warming(module)
         elif not _updates_statistics(module):
             record.evaluations_in_train += 1
             record.evaluation_place = record.evaluation_place or user_place()
+
+    def _note_warming(self, module: nn.Module) -> None:
+        """How much of slow running statistics is still their initial value, now that they are used."""
+        for layer in module.modules():
+            record = self.calls.get(id(layer))
+            if record is None or record.statistics is None or not isinstance(layer, BATCH_NORMS):
+                continue
+            if layer.momentum is None or layer.running_mean is None or layer.running_var is None:
+                record.kept_share = 0.0
+                continue
+            record.kept_share = (1 - layer.momentum) ** int(layer.num_batches_tracked or 0)
+            mean, variance = record.statistics
+            shift = (layer.running_mean - mean).abs() / (variance + layer.eps).sqrt()
+            stretch = ((layer.running_var + layer.eps) / (variance + layer.eps)).log().abs() / 2
+            record.drift = float(torch.maximum(shift, stretch).mean())
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         record = self.calls.get(id(module))
@@ -258,6 +297,10 @@ class ModuleWatch:
         ):
             record.samples.append(value.numel() // max(1, value.shape[1]))
             record.batch_sizes.append(value.shape[0])
+        if isinstance(module, BATCH_NORMS) and module.training and (module.momentum or 1.0) < SLOW:
+            with torch.no_grad(), self.session.measured():
+                rows = value.detach().transpose(0, 1).flatten(1).float()
+                record.statistics = rows.mean(1), rows.var(1, unbiased=False)
         self._note_first_layer(module, value)
 
     def _note_first_layer(self, module: nn.Module, value: torch.Tensor) -> None:

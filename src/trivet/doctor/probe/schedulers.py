@@ -1,6 +1,7 @@
 """Watches learning-rate schedulers and the epochs of loaders."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from trivet.doctor.trace import SchedulerTrace
 class SchedulerWatch:
     """Records who steps a scheduler, and how often the largest loader was begun."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, index_of: Callable[[torch.optim.Optimizer], int]) -> None:
         self.session = session
-        self.schedulers: list[tuple[weakref.ref[Any], SchedulerTrace, weakref.ref[Any] | None]] = []
+        self.index_of = index_of
+        self.schedulers: list[tuple[weakref.ref[Any], SchedulerTrace]] = []
         self.passes: dict[Place | None, int] = {}
 
     def install(self, patches: Patches) -> None:
@@ -37,20 +39,8 @@ class SchedulerWatch:
         """Passes begun at the line that began most."""
         return max(self.passes.values(), default=0)
 
-    def traces(self, index_of: dict[int, int]) -> list[SchedulerTrace]:
-        """Return the records; an optimizer is told by its index."""
-        inside: set[int] = set()
-        for ref, _, _ in self.schedulers:
-            inside |= {id(child) for child in getattr(ref(), "_schedulers", [])}
-        for ref, trace, optimizer in self.schedulers:
-            scheduler = ref()
-            trace.inside_another = trace.inside_another or (scheduler is not None and id(scheduler) in inside)
-            held = optimizer() if optimizer is not None else None
-            trace.optimizer = index_of.get(id(held)) if held is not None else None
-        return [trace for _, trace, _ in self.schedulers]
-
     def _find(self, scheduler: Any) -> SchedulerTrace | None:
-        return next((trace for ref, trace, _ in self.schedulers if ref() is scheduler), None)
+        return next((trace for ref, trace in self.schedulers if ref() is scheduler), None)
 
     def _wrap_init(self, original: Any) -> Any:
         watch, local = self, self.session.local
@@ -58,9 +48,9 @@ class SchedulerWatch:
         def construct(self: Any, *args: Any, **kwargs: Any) -> None:
             if watch.session.active and watch._find(self) is None:
                 given = args[0] if args else kwargs.get("optimizer")
-                optimizer = weakref.ref(given) if isinstance(given, torch.optim.Optimizer) else None
-                trace = SchedulerTrace(type(self).__name__, user_place(constructs=self), None)
-                watch.schedulers.append((weakref.ref(self), trace, optimizer))
+                optimizer = watch.index_of(given) if isinstance(given, torch.optim.Optimizer) else None
+                trace = SchedulerTrace(type(self).__name__, user_place(constructs=self), optimizer)
+                watch.schedulers.append((weakref.ref(self), trace))
             depth = getattr(local, "scheduling", 0)
             local.scheduling = depth + 1
             try:
@@ -70,6 +60,10 @@ class SchedulerWatch:
             trace_of_self = watch._find(self)
             if trace_of_self is not None:
                 period = getattr(self, "T_max", None)
+                for child in getattr(self, "_schedulers", []):
+                    inner = watch._find(child)
+                    if inner is not None:
+                        inner.inside_another = True
                 trace_of_self.period = int(period) if isinstance(period, (int, float)) else None
 
         return construct

@@ -34,6 +34,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
+        self._wrapped: list[tuple[Any, str]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace `owner.name` by `make(original)`."""
@@ -44,7 +45,20 @@ class Patches:
         wrapped.__doc__ = getattr(original, "__doc__", None)
         wrapped.__wrapped__ = original
         setattr(owner, name, wrapped)
+        self._wrapped.append((owner, name))
         self._undo.append((lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name)))
+
+    @contextmanager
+    def suspended(self, *owners: Any) -> Iterator[None]:
+        """Put the originals of some owners back for a block, as for a compiler that knows functions by identity."""
+        held = [(owner, name, getattr(owner, name)) for owner, name in self._wrapped if owner in owners]
+        for owner, name, wrapped in held:
+            setattr(owner, name, wrapped.__wrapped__)
+        try:
+            yield
+        finally:
+            for owner, name, wrapped in held:
+                setattr(owner, name, wrapped)
 
     def on_undo(self, action: Callable[[], None]) -> None:
         """Call an action when the originals are put back."""
@@ -52,6 +66,7 @@ class Patches:
 
     def undo(self) -> None:
         """Put the originals back."""
+        self._wrapped.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -63,6 +78,7 @@ class Session:
         active: Whether anything is recorded; false in the processes of a loader.
         recording: Whether the current step is one that is looked into.
         steps: Optimizer steps so far, over all optimizers.
+        optimizers: Optimizers made so far.
         lock: Held while records change.
     """
 
@@ -70,6 +86,7 @@ class Session:
         self.active = True
         self.recording = True
         self.steps = 0
+        self.optimizers = 0
         self.spent = 0.0
         self.lock = threading.RLock()
         self.local = threading.local()
@@ -114,6 +131,23 @@ class Session:
     def watched_seconds(self) -> float:
         """Time from the first step to the last."""
         return 0.0 if self._first is None else self._last - self._first
+
+
+class Sparse:
+    """Steps to look at: all of the first, then each a tenth later than the one before."""
+
+    def __init__(self, dense: int = 20, growth: float = 1.1) -> None:
+        self._dense, self._growth = dense, growth
+        self._next = 0
+
+    def due(self, step: int) -> bool:
+        """Whether to look at this step; every call within the step gets the same answer."""
+        if step < self._dense or step == self._next:
+            return True
+        if step > self._next:
+            self._next = max(step, int(self._next * self._growth) + 1)
+            return step == self._next
+        return False
 
 
 def compiling() -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.probe.fills import FillWatch
 from trivet.doctor.probe.ledger import Ledger, is_lazy
-from trivet.doctor.probe.modules import BATCH_NORMS, ModuleWatch, depends_on_mode
+from trivet.doctor.probe.modules import BATCH_NORMS, CallRecord, ModuleWatch, depends_on_mode
 from trivet.doctor.source import statement
 from trivet.doctor.trace import BatchNormTrace, ModelTrace, RepeatedModule
 
@@ -18,12 +19,14 @@ CONTAINERS = (nn.Sequential, nn.ModuleList)
 class Survey:
     """Names every live parameter and layer by the variable that holds its model."""
 
-    def __init__(self, modules: ModuleWatch, ledger: Ledger) -> None:
+    def __init__(self, modules: ModuleWatch, ledger: Ledger, fills: FillWatch) -> None:
         self.modules = modules
         self.ledger = ledger
+        self.fills = fills
         self.names: dict[int, str] = {}
         self.models: dict[str, ModelTrace] = {}
         self.norms: dict[str, BatchNormTrace] = {}
+        self._norm_calls: dict[str, CallRecord] = {}
         self._means: dict[str, torch.Tensor] = {}
 
     def name_of(self, root: nn.Module, variables: dict[int, str]) -> str:
@@ -43,6 +46,9 @@ class Survey:
                 continue
             name = self.name_of(root, variables)
             self._survey_model(root, name)
+            record = self.modules.roots.get(id(root))
+            if record is not None and record.ref() is root:
+                record.name = name
             for owner_path, attribute, index, module in _kept_in_plain_containers(root):
                 self._enter(
                     module,
@@ -77,6 +83,10 @@ class Survey:
                 trace = self.ledger.enter(parameter, full, model, layer)
                 trace.registered, trace.hidden_in = hidden_in is None, hidden_in
                 trace.place = self.modules.place_of_parameter(parameter) or self.modules.place_of(layer)
+                trace.filled = self.fills.place_of(parameter)
+                entry, calls = self.ledger.find(parameter), self.modules.calls.get(id(layer))
+                if entry is not None and calls is not None and calls.ref() is layer:
+                    entry.calls = calls
 
     def _note_norm(self, name: str, layer: Any) -> None:
         trace = self.norms.get(name)
@@ -86,13 +96,23 @@ class Survey:
         trace.tracks = bool(layer.track_running_stats)
         trace.affine_trainable = any(p.requires_grad for p in layer.parameters())
         trace.momentum = None if layer.momentum is None else float(layer.momentum)
+        if layer.num_batches_tracked is not None and layer.running_var is not None:
+            trace.batches = int(layer.num_batches_tracked)
+            trace.initial = not bool(layer.running_mean.any()) and bool((layer.running_var == 1).all())
         calls = self.modules.calls.get(id(layer))
         if calls is not None and calls.ref() is layer:
+            self._norm_calls[name] = calls
+        if trace.momentum is not None and trace.momentum > 0.5 and layer.running_mean is not None:
+            self._note_jitter(name, trace, layer)
+
+    def note_calls(self) -> None:
+        """Bring what is known of the calls of batch norms up to date, also when their model is gone."""
+        for name, calls in self._norm_calls.items():
+            trace = self.norms[name]
+            trace.kept_share, trace.drift = calls.kept_share, calls.drift
             trace.calls_in_train = calls.train_gradient + calls.train_plain
             trace.calls_in_eval = calls.eval_gradient + calls.eval_plain
             trace.samples, trace.batch_sizes = list(calls.samples), list(calls.batch_sizes)
-        if trace.momentum is not None and trace.momentum > 0.5 and layer.running_mean is not None:
-            self._note_jitter(name, trace, layer)
 
     def _note_jitter(self, name: str, trace: BatchNormTrace, layer: Any) -> None:
         """How far the running mean moves between two looks, in standard deviations."""

@@ -54,6 +54,7 @@ class TrainingWatch:
         self.before_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
         self.after_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
         self.on_graph: list[Callable[[Graph], None]] = []
+        self.on_losses: list[Callable[[tuple[torch.Tensor, ...]], None]] = []
         self.failed_forward: list[Place] = []
         self.failed_graph: Graph | None = None
         self._window = 0
@@ -98,6 +99,7 @@ class TrainingWatch:
         def construct(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
             if watch.session.active:
+                watch.session.optimizers += 1
                 watch.record_of(self).trace.place = user_place(constructs=self)
 
         return construct
@@ -131,12 +133,16 @@ class TrainingWatch:
     def _before_backward(self, losses: tuple[torch.Tensor, ...]) -> None:
         trace = self.backward
         trace.calls += 1
+        for see in self.on_losses:
+            see(losses)
+        broken_before = trace.not_finite
         self._note_loss(losses)
+        look = trace.walked < WALKED or self.session.recording or (trace.not_finite and not broken_before)
         for record in self.optimizers:
             self._look_for_clearing(record)
         if trace.walked < WALKED or self.session.recording:
             trace.place = user_place() or trace.place
-        if trace.walked < WALKED:
+        if look:
             with self.session.measured():
                 graph = walk_graph(losses)
                 trace.walked += 1

@@ -1,0 +1,139 @@
+"""Checks on activations and on random draws."""
+
+from collections.abc import Iterator
+from statistics import median
+
+from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.trace import Trace
+
+DEAD, MOSTLY = 0.95, 0.8
+COLLAPSED = 1e-2
+"""Share of the first layer's diversity that the last one must keep."""
+
+
+def dead_relu(trace: Trace) -> Iterator[Finding]:
+    """Layers whose ReLU is zero for every sample."""
+    if not trace.relus:
+        raise NotCheckedError("no ReLU was seen in training")
+    need_steps(trace, 10)
+    stuck = not falls(trace)
+    dead = [r for r in trace.relus if r.steps >= 5 and r.units >= 4 and r.silent >= DEAD * r.units]
+    if not dead:
+        dead = [
+            r for r in trace.relus if stuck and r.steps >= 5 and r.units >= 8 and r.silent >= MOSTLY * r.units
+        ]
+    if not dead:
+        return
+    first = dead[0]
+    yield Finding(
+        "dead-relu",
+        "error" if stuck and first.silent >= DEAD * first.units else "warning",
+        f"{first.silent} of {first.units} units behind `{first.name}` are zero for every sample",
+        where(first.place, first.name),
+        {"silent": first.silent, "units": first.units, "silent_at_first": first.silent_first}
+        | {"layers": [r.name for r in dead], "loss_falls": not stuck},
+        "their inputs are always negative, so that neither value nor gradient passes"
+        + (
+            " from the first step on"
+            if first.silent_first >= MOSTLY * first.units
+            else ": the training killed them"
+        ),
+        "start with biases at 0 and Kaiming weights"
+        if first.silent_first >= MOSTLY * first.units
+        else "lower the learning rate (warm it up), normalise before the ReLU, or use LeakyReLU",
+        verdict="proven",
+    )
+
+
+def signal_collapse(trace: Trace) -> Iterator[Finding]:
+    """Outputs that no longer depend on the sample, though the first layer's do."""
+    need_steps(trace, 10)
+    stepping = [optimizer for optimizer in trace.optimizers if optimizer.steps]
+    if len(stepping) != 1:
+        raise NotCheckedError("several optimizers step: the loss of one model does not tell")
+    if falls(trace):
+        return
+    for model in trace.models:
+        layers = [layer for layer in trace.layers if layer.model == model.name and len(layer.diversity) >= 3]
+        if len(layers) < 4:
+            continue
+        kept = [median(layer.diversity[len(layer.diversity) // 2 :]) for layer in layers]
+        start = max(kept[:2])
+        begun = [layer.diversity[0] for layer in layers]
+        if start <= 0.02 or kept[-1] > COLLAPSED * start or not layers[-1].scale[-1]:
+            continue
+        low = next(i for i, value in enumerate(kept) if value <= 0.1 * start)
+        yield Finding(
+            "signal-collapse",
+            "error",
+            f"the outputs of `{model.name}` hardly depend on the sample: they vary by {kept[-1]:.1e} of their "
+            f"size, those of the first layer by {start:.2g}",
+            where(layers[low].place, layers[low].name),
+            {"first": start, "last": kept[-1], "at_the_start": begun[-1], "layers": len(layers)},
+            "each layer shrinks what differs between samples, and the biases remain",
+            "initialise for the activation (`nn.init.kaiming_normal_`), or add normalisation or skip connections",
+            verdict="proven",
+        )
+
+
+def random_in_eval(trace: Trace) -> Iterator[Finding]:
+    """Dropout that acts although the model is in eval mode."""
+    for seen in trace.random:
+        trained = any(m.name == seen.model and m.trained for m in trace.models) or not seen.model
+        if not trained:
+            continue
+        yield Finding(
+            "random-in-eval",
+            "note" if seen.asked else "error",
+            f"dropout acts while `{seen.model or 'the model'}` is in eval mode ({seen.calls} times)",
+            where(seen.place, seen.model or None),
+            {"calls": seen.calls, "function": seen.function, "made_in_forward": seen.unregistered},
+            "the forward makes a new `nn.Dropout`, which is always in train mode"
+            if seen.unregistered
+            else f"`{seen.function}` does not know the mode of the module that calls it",
+            "make the layer in `__init__` (`self.drop = nn.Dropout(p)`)"
+            if seen.unregistered
+            else "pass `dropout_p=p if self.training else 0.0`"
+            if seen.function.startswith("scaled")
+            else "pass `training=self.training`, or use an `nn.Dropout` made in `__init__`",
+            verdict="proven",
+        )
+
+
+def data_order_repeats(trace: Trace) -> Iterator[Finding]:
+    """A random order of the samples that is the same in every epoch."""
+    if not trace.orders:
+        raise NotCheckedError("no random order was drawn in training")
+    for seen in trace.orders:
+        if seen.draws >= 3 and seen.equal == seen.draws:
+            yield Finding(
+                "data-order-repeats",
+                "warning",
+                f"the random order of {seen.size} samples was the same in all {seen.draws} epochs",
+                where(seen.place),
+                {"samples": seen.size, "epochs": seen.draws, "function": seen.function},
+                "the generator is seeded with the same number before every epoch, or the sampler is not told the epoch",
+                "seed once before training; with a `DistributedSampler` call `sampler.set_epoch(epoch)` every epoch",
+                verdict="proven",
+            )
+
+
+def graph_retained(trace: Trace) -> Iterator[Finding]:
+    """Graphs of the losses of earlier steps that stay alive."""
+    kept = trace.backward.kept
+    if kept.planted < 20:
+        raise NotCheckedError(f"{kept.planted} graphs of losses were seen, 20 are needed")
+    if kept.most < 15:
+        return
+    yield Finding(
+        "graph-retained",
+        "error",
+        f"the graphs of {kept.most} earlier steps are kept in memory"
+        + (f" by `{kept.name}`" if kept.name else ""),
+        where(kept.place, kept.name or None),
+        {"graphs": kept.most, "statement": kept.place.code if kept.place else None},
+        "a loss is summed up or stored with the graph that made it, so that memory grows with every step",
+        "store `loss.item()` or `loss.detach()`",
+        verdict="proven",
+    )
