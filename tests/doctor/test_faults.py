@@ -2,12 +2,16 @@
 
 import pytest
 
-from tests.doctor.programs import PROGRAMS, Program
+from tests.doctor.data_programs import DATA_PROGRAMS
+from tests.doctor.programs import PROGRAMS as STRUCTURE_PROGRAMS
+from tests.doctor.programs import Program
+from tests.doctor.programs_signals import SIGNAL_PROGRAMS
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
 from trivet.doctor.run import record_script
 
-WITHOUT_PROGRAM = {"parameter-never-changes", "script-failed"}
+PROGRAMS = [*STRUCTURE_PROGRAMS, *SIGNAL_PROGRAMS]
+WITHOUT_PROGRAM = {"parameter-never-changes", "script-failed", "label-off-by-one"}
 
 
 def diagnose_source(source: str, folder) -> Diagnosis:
@@ -43,4 +47,5 @@ def test_mended_program_is_silent(program, tmp_path):
 
 
 def test_every_check_has_a_program():
-    assert CHECKS.keys() - {program.finding for program in PROGRAMS} == WITHOUT_PROGRAM
+    programs = [*PROGRAMS, *DATA_PROGRAMS]
+    assert CHECKS.keys() - {program.finding for program in programs} == WITHOUT_PROGRAM

@@ -7,6 +7,7 @@ from trivet.doctor.finding import Finding, by_importance
 CAUSES: dict[str, tuple[str, ...]] = {
     "inplace-on-saved-tensor": ("script-failed",),
     "loss-detached": (
+        "plateau",
         "script-failed",
         "parameter-without-gradient",
         "parameter-never-changes",
@@ -18,13 +19,14 @@ CAUSES: dict[str, tuple[str, ...]] = {
         "missing-zero-grad",
     ),
     "unregistered-module": ("parameter-not-in-optimizer",),
+    "parameter-never-changes": ("parameter-not-in-optimizer", "loss-detached", "missing-zero-grad"),
     "label-out-of-range": ("script-failed", "non-finite", "exploding-gradient"),
     "all-targets-ignored": ("non-finite",),
     "uninitialised-parameter": ("non-finite", "exploding-gradient", "vanishing-gradient"),
     "input-not-normalised": ("exploding-gradient", "non-finite"),
     "exploding-gradient": ("non-finite", "lr-too-high", "regularisation-moves-frozen-weights"),
     "non-finite": ("regularisation-moves-frozen-weights", "parameter-never-changes", "dead-relu"),
-    "lr-too-high": ("exploding-gradient", "dead-relu", "signal-collapse", "vanishing-gradient"),
+    "lr-too-high": ("exploding-gradient", "dead-relu", "signal-collapse", "vanishing-gradient", "plateau"),
     "dead-relu": (
         "vanishing-gradient",
         "signal-collapse",
@@ -42,6 +44,14 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "clip-before-unscale": ("vanishing-gradient",),
     "missing-zero-grad": ("exploding-gradient", "non-finite", "lr-too-high"),
     "batchnorm-few-samples": ("script-failed",),
+    "samples-mixed": ("plateau", "lr-too-low", "signal-collapse", "overfitting"),
+    "targets-misaligned": ("plateau", "majority-class-collapse", "lr-too-low", "overfitting"),
+    "box-format": ("degenerate-boxes", "script-failed", "plateau", "lr-too-low"),
+    "degenerate-boxes": ("non-finite", "script-failed", "exploding-gradient", "lr-too-high"),
+    "majority-class-collapse": ("class-imbalance", "plateau", "lr-too-low"),
+    "class-imbalance": ("plateau",),
+    "input-normalised-twice": ("plateau", "lr-too-low", "vanishing-gradient"),
+    "loss-broadcast": ("plateau", "lr-too-low"),
     "fake-freeze": ("frozen-part-changes",),
     "probabilities-into-cross-entropy": ("vanishing-gradient",),
 }

@@ -174,6 +174,86 @@ EXPLANATIONS: dict[str, tuple[str, str, str]] = {
         "nn.BatchNorm2d(64, momentum=3e-4), evaluated after 100 steps",
         "nn.BatchNorm2d(64)",
     ),
+    "samples-mixed": (
+        "the network is given noise, or answers that depend on which samples happen to share a batch",
+        "x.view(len(x), 3, 32, 32)  # of (n, 32, 32, 3)",
+        "x.permute(0, 3, 1, 2)",
+    ),
+    "targets-misaligned": (
+        "what the network is to find is not where the target says",
+        "return augment(image), augment(mask)",
+        "image, mask = augment(image, tv_tensors.Mask(mask))",
+    ),
+    "mask-interpolated": (
+        "borders are labelled with classes that are not there",
+        'F.interpolate(mask.float(), size, mode="bilinear").long()',
+        'F.interpolate(mask.float(), size, mode="nearest").long()',
+    ),
+    "overlapping-labels": (
+        "the same scene is labelled in different ways",
+        "for shape in shapes: draw.polygon(shape.points, fill=shape.label)",
+        "for shape in sorted(shapes, key=area, reverse=True): draw.polygon(shape.points, fill=shape.label)",
+    ),
+    "box-format": (
+        "the network learns boxes that are not there",
+        "boxes = torch.tensor(coco['bbox'])",
+        "boxes = torchvision.ops.box_convert(torch.tensor(coco['bbox']), 'xywh', 'xyxy')",
+    ),
+    "degenerate-boxes": (
+        "the loss becomes infinite or NaN, or the detector refuses the batch",
+        "boxes = boxes.clamp(0, size)",
+        "boxes = boxes.clamp(0, size); keep = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1); boxes = boxes[keep]",
+    ),
+    "label-off-by-one": (
+        "the first class is learnt as background and never found",
+        '{"labels": torch.tensor([0])}',
+        '{"labels": torch.tensor([1])}',
+    ),
+    "train-val-leak": (
+        "the validation score says nothing about new data",
+        "train, val = split(enlarge(samples))",
+        "train, val = split(samples); train = enlarge(train)",
+    ),
+    "augmentation-repeats": (
+        "the network sees far fewer variants than it seems",
+        "self.rng = np.random.default_rng(0)  # in the data set's __init__",
+        "torch.randint(...) in __getitem__",
+    ),
+    "input-normalised-twice": (
+        "the first layer is given almost nothing, or values far outside the usual range",
+        "image = to_float(image) / 255  # to_float has divided already",
+        "image = to_float(image)",
+    ),
+    "majority-class-collapse": (
+        "a high accuracy hides that the rare classes are never found",
+        "nn.CrossEntropyLoss() with 99 % background",
+        "nn.CrossEntropyLoss(weight=weights)",
+    ),
+    "class-imbalance": (
+        "rare classes are hardly learnt",
+        "DataLoader(data, shuffle=True) with one positive in sixty",
+        "DataLoader(data, sampler=WeightedRandomSampler(weights, len(data)))",
+    ),
+    "overfitting": (
+        "the last weights are worse on new data than earlier ones",
+        "for epoch in range(500): train()",
+        "keep the weights of the best validation",
+    ),
+    "host-memory-growth": (
+        "the process is ended by the system, hours later",
+        "losses.append(loss)",
+        "losses.append(loss.item())",
+    ),
+    "loader-bound": (
+        "the processor that trains stands idle",
+        "DataLoader(data, num_workers=0) that decodes large pictures",
+        "DataLoader(data, num_workers=4)",
+    ),
+    "plateau": (
+        "nothing is learnt",
+        "RandomErasing(p=1, scale=(0.95, 0.99))",
+        "RandomErasing(p=0.25, scale=(0.02, 0.2))",
+    ),
     "script-failed": ("the script did not finish", "", ""),
 }
 """Name of the finding -> why it hurts, the fault, what to write instead."""

@@ -1,6 +1,17 @@
 """The checks: pure functions from a trace to findings, in one table."""
 
-from trivet.doctor.checks import gradients, loop, loss, normalisation, parameters, rates, signal
+from trivet.doctor.checks import (
+    data,
+    generalisation,
+    gradients,
+    loop,
+    loss,
+    normalisation,
+    parameters,
+    rates,
+    signal,
+    system,
+)
 from trivet.doctor.checks.common import Check, NotCheckedError
 
 CHECKS: dict[str, Check] = {
@@ -29,12 +40,22 @@ CHECKS: dict[str, Check] = {
     "probabilities-into-cross-entropy": loss.probabilities_into_cross_entropy,
     "sigmoid-before-bce-with-logits": loss.sigmoid_before_bce_with_logits,
     "loss-broadcast": loss.loss_broadcast,
+    "samples-mixed": data.samples_mixed,
+    "targets-misaligned": data.targets_misaligned,
+    "mask-interpolated": data.mask_interpolated,
+    "overlapping-labels": data.overlapping_labels,
+    "box-format": data.box_format,
+    "degenerate-boxes": data.degenerate_boxes,
+    "label-off-by-one": data.label_off_by_one,
+    "train-val-leak": data.train_val_leak,
+    "augmentation-repeats": data.augmentation_repeats,
     "batchnorm-momentum": normalisation.batchnorm_momentum,
     "batchnorm-few-samples": normalisation.batchnorm_few_samples,
     "batchnorm-stats-stale": normalisation.batchnorm_stats_stale,
     "random-in-eval": signal.random_in_eval,
     "graph-retained": signal.graph_retained,
     "data-order-repeats": signal.data_order_repeats,
+    "input-normalised-twice": data.input_normalised_twice,
     "input-not-normalised": normalisation.input_not_normalised,
     "lr-too-high": rates.lr_too_high,
     "dead-relu": signal.dead_relu,
@@ -43,6 +64,12 @@ CHECKS: dict[str, Check] = {
     "vanishing-gradient": gradients.vanishing_gradient,
     "signal-collapse": signal.signal_collapse,
     "lr-too-low": rates.lr_too_low,
+    "majority-class-collapse": data.majority_class_collapse,
+    "class-imbalance": data.class_imbalance,
+    "overfitting": generalisation.overfitting,
+    "host-memory-growth": system.host_memory_growth,
+    "loader-bound": system.loader_bound,
+    "plateau": generalisation.plateau,
     "script-failed": gradients.script_failed,
 }
 """Name of the finding -> its check, causes before consequences; a check is added here and nowhere else."""

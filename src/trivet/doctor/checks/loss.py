@@ -18,16 +18,20 @@ def _trained(trace: Trace) -> list[LossTrace]:
 def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
     """Cross-entropy that is given probabilities in the place of logits."""
     for loss in _trained(trace):
-        if loss.function == "cross_entropy" and loss.examined >= 2 and loss.probabilities == loss.examined:
+        if loss.function in CLASS_LOSSES and loss.examined >= 2 and loss.probabilities == loss.examined:
             yield Finding(
                 "probabilities-into-cross-entropy",
                 "error",
-                f"cross_entropy was given probabilities in all {loss.examined} calls: every row sums to 1",
-                where(loss.produced_at or loss.place, "cross_entropy"),
+                f"{loss.function} was given probabilities in all {loss.examined} calls: every row sums to 1",
+                where(loss.produced_at or loss.place, loss.function),
                 _range(loss),
                 "softmax is applied twice, once by the model and once by the loss: gradients shrink and the loss "
-                "cannot come near 0",
-                "give the loss the logits: leave the softmax out of the model while training",
+                "cannot come near 0"
+                if loss.function == "cross_entropy"
+                else "it wants logarithms of probabilities, and has no minimum but -1 on probabilities",
+                "give the loss the logits: leave the softmax out of the model while training"
+                if loss.function == "cross_entropy"
+                else "use `log_softmax` in the place of `softmax`, or `cross_entropy` on the logits",
                 verdict="proven",
             )
 
@@ -52,6 +56,7 @@ def sigmoid_before_bce_with_logits(trace: Trace) -> Iterator[Finding]:
 
 def loss_broadcast(trace: Trace) -> Iterator[Finding]:
     """A loss over all pairs of outputs and targets, made by broadcasting."""
+    yield from _spread_by_hand(trace)
     for loss in _trained(trace):
         if loss.spread and loss.spread >= 0.5 * loss.examined:
             yield Finding(
@@ -65,6 +70,24 @@ def loss_broadcast(trace: Trace) -> Iterator[Finding]:
                 "give both the same shape: `output.squeeze(1)` or `target.unsqueeze(1)`",
                 verdict="proven",
             )
+
+
+def _spread_by_hand(trace: Trace) -> Iterator[Finding]:
+    for spread in trace.data.spreads:
+        if spread.calls < 2:
+            continue
+        n = spread.sizes[0]
+        yield Finding(
+            "loss-broadcast",
+            "error",
+            f"outputs {_shape(spread.output_shape)} less targets {_shape(spread.target_shape)} make ({n}, {n}): "
+            "each output with every target",
+            where(spread.place, "loss"),
+            {"output_shape": spread.output_shape, "target_shape": spread.target_shape, "calls": spread.calls},
+            "the shapes differ and broadcasting makes a larger tensor of both; the best answer is then the mean",
+            "give both the same shape: `output.squeeze(1)` or `target.unsqueeze(1)`",
+            verdict="proven",
+        )
 
 
 def all_targets_ignored(trace: Trace) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
 from trivet.doctor.probe.training import OptimizerRecord, TrainingWatch
+from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
@@ -84,6 +85,7 @@ class Probe:
         self._patches.wrap(torch.jit, "script", self._wrap_script)
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
+        self.modules.observers.append(self.cuts.observe)
         self.training.on_graph += [self._note_graph, self.risks.note]
         self.training.on_losses.append(self.graphs.plant)
         if self._poison:
@@ -173,6 +175,8 @@ class Probe:
                 self._enter_members(record, optimizer)
             gradient, weight, finite = self.ledger.observe()
             rate = float(optimizer.param_groups[0].get("lr", 0.0))
+            if record.trace.steps_starved and record.trace.rate_place is None:
+                record.trace.rate_place = written_at(self.survey.files(), changes_rate)
             self.recorded.append(StepTrace(steps, record.index, rate, gradient, weight, finite))
             held = [p for group in optimizer.param_groups for p in group["params"]]
             if all(p.grad is None for p in held):

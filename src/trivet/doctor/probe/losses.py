@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from trivet.doctor.graph import place_of_node
-from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.probe.session import Patches, Session, Sparse, compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import LossTrace
 
@@ -28,6 +29,11 @@ class LossWatch:
         self.session = session
         self.losses: dict[tuple[str, Place | None], LossTrace] = {}
         self.last: LossTrace | None = None
+        self.observers: list[
+            Callable[[str, torch.Tensor, torch.Tensor, dict[str, Any], torch.Tensor], None]
+        ] = []
+        """Called with (function, output, target, arguments, loss) after calls, at more steps than recorded ones."""
+        self.sparse = Sparse()
 
     def install(self, patches: Patches) -> None:
         """Wrap the functions; the loss modules of torch call them too."""
@@ -45,11 +51,32 @@ class LossWatch:
                 if self.session.recording:
                     with self.session.measured():
                         self._note(name, signature, args, kwargs)
-                return original(*args, **kwargs)
+                value = original(*args, **kwargs)
+                if self.sparse.due(self.session.steps):
+                    with self.session.measured():
+                        self._show(name, signature, args, kwargs, value)
+                return value
             finally:
                 self.session.local.in_loss = False
 
         return loss
+
+    def _show(
+        self,
+        name: str,
+        signature: inspect.Signature,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        value: torch.Tensor,
+    ) -> None:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return
+        output, target = given.get("input"), given.get("target")
+        if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
+            for observe in self.observers:
+                observe(name, output, target, given, value)
 
     def _note(
         self, name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]

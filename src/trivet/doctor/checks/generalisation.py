@@ -1,0 +1,105 @@
+"""Checks on what training and evaluation show in the end."""
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from trivet.doctor.checks.common import NotCheckedError, need_steps, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_data import EvaluationTrace
+
+
+def overfitting(trace: Trace) -> Iterator[Finding]:
+    """A loss on new samples that rises while that of training falls."""
+    points = [point for point in trace.data.evaluations if math.isfinite(point.loss)]
+    if len(points) < 4:
+        raise NotCheckedError("fewer than four evaluations with a loss on new samples were seen")
+    need_steps(trace, 40)
+    losses = [point.loss for point in points]
+    lowest = min(range(len(points)), key=lambda i: losses[i])
+    last = median(losses[-2:])
+    train_then, train_now = _train_loss(trace, points[lowest].step), _train_loss(trace, points[-1].step)
+    if train_then is None or train_now is None:
+        return
+    rises = lowest < len(points) - 2 and last > 1.1 * losses[lowest]
+    falls = train_now < 0.7 * train_then
+    apart = last > 2 * max(train_now, 1e-9)
+    accuracy = _late_accuracy(trace)
+    if rises and falls and apart:
+        optimizer = next((o for o in trace.optimizers if o.steps), None)
+        place = optimizer.place if optimizer else None
+        yield Finding(
+            "overfitting",
+            "warning",
+            f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "
+            f"that of training fell from {train_then:.3g} to {train_now:.3g}",
+            where(place, "loss"),
+            {
+                "best_step": points[lowest].step,
+                "best": losses[lowest],
+                "last": last,
+                "train": train_now,
+                "train_accuracy": accuracy,
+                "accuracy": _accuracy(points),
+            },
+            "the network learns the training samples by heart"
+            if _accuracy(points) is None or (_accuracy(points) or 0) < 0.97
+            else "the answers are still right, but more certain than they should be",
+            "stop at the best evaluation and keep its weights; more data or augmentation, weight decay, a smaller network",
+            verdict="proven",
+        )
+
+
+def _accuracy(points: list[EvaluationTrace]) -> float | None:
+    values = [point.accuracy for point in points[-2:] if math.isfinite(point.accuracy)]
+    return median(values) if values else None
+
+
+def _train_loss(trace: Trace, step: int) -> float | None:
+    """Median training loss around a step."""
+    near = sorted(trace.data.train_loss, key=lambda point: abs(point[0] - step))[:9]
+    return median(value for _, value in near) if len(near) >= 3 else None
+
+
+def _late_accuracy(trace: Trace) -> float | None:
+    values = [value for _, value in trace.data.train_accuracy[-10:]]
+    return median(values) if values else None
+
+
+def plateau(trace: Trace) -> Iterator[Finding]:
+    """A network that does no better than a constant answer."""
+    need_steps(trace, 100)
+    seen = [
+        item
+        for item in trace.data.classes
+        if not item.weighted and item.late_calls >= 8 and item.late_constant > 0.05 and item.calls >= 20
+    ]
+    if not seen:
+        raise NotCheckedError("no unweighted loss with hard classes was seen often enough")
+    if len([o for o in trace.optimizers if o.steps]) > 1:
+        raise NotCheckedError("several optimizers train against each other or in turn")
+    for item in seen:
+        accuracy = sum(item.late_right) / max(1, sum(item.late_counts))
+        constant = max(item.late_counts) / max(1, sum(item.late_counts))
+        enough = sum(item.late_counts) >= 200
+        if enough and item.late_loss >= 0.97 * item.late_constant and accuracy <= constant + 0.04:
+            optimizer = next((o for o in trace.optimizers if o.steps), None)
+            yield Finding(
+                "plateau",
+                "warning",
+                f"after {trace.steps} steps the loss is {item.late_loss:.3f}; always giving the share of each class "
+                f"would make {item.late_constant:.3f}",
+                where(optimizer.place if optimizer else item.place, item.function),
+                {
+                    "loss": item.late_loss,
+                    "constant": item.late_constant,
+                    "accuracy": accuracy,
+                    "majority": constant,
+                },
+                "the network has found nothing in its input that tells the targets: the learning rate, an augmentation "
+                "that destroys what matters, or targets that do not belong to their samples",
+                "look at a batch as the network gets it, with its targets; try to learn one batch by heart without "
+                "augmentation; then vary the learning rate by factors of 10",
+                verdict="suspected",
+            )

@@ -1,0 +1,79 @@
+"""Exact digests of samples, and the clock of what they may cost."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from trivet.doctor.probe.session import Session
+
+MOST_VALUES = 256
+FREE_SECONDS = 0.25
+SHARE = 0.01
+
+_generator = torch.Generator().manual_seed(0x5EED)
+_FACTORS = torch.randint(-(2**62), 2**62, (MOST_VALUES,), generator=_generator) | 1
+
+
+class Allowance:
+    """Time that a part may take at every step: a constant first, then a share of the training's time."""
+
+    def __init__(self, session: Session, free: float = FREE_SECONDS, share: float = SHARE) -> None:
+        self.session = session
+        self.spent = 0.0
+        self.began = time.perf_counter()
+        self._free, self._share = free, share
+
+    @property
+    def left(self) -> bool:
+        """Whether there is time left."""
+        return self.spent < self._free or self.spent < self._share * (time.perf_counter() - self.began)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Count the time of a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent += time.perf_counter() - began
+
+
+def integers_of(values: torch.Tensor) -> torch.Tensor:
+    """Return the bits of values as 64-bit integers; -0.0 counts as 0.0."""
+    if values.is_floating_point():
+        return (values.float() + 0.0).contiguous().view(torch.int32).long()
+    return values.long()
+
+
+def sample_digests(batch: torch.Tensor) -> torch.Tensor | None:
+    """Return a 64-bit digest a sample [B] of up to 256 evenly spaced values, or `None` for samples below 16 values."""
+    flat = batch.detach().flatten(1)
+    if flat.shape[1] < 16 or not flat.shape[0] or flat.is_complex():
+        return None
+    columns = flat[:, :: max(1, -(-flat.shape[1] // MOST_VALUES))]
+    return (integers_of(columns) * _FACTORS[: columns.shape[1]].to(columns.device)).sum(1)
+
+
+def plain_samples(batch: torch.Tensor, least: int = 6) -> torch.Tensor:
+    """Whether each sample [B] has so few different values (below `least`) that equality may be chance."""
+    flat = batch.detach().flatten(1)
+    columns = flat[:, :: max(1, -(-flat.shape[1] // MOST_VALUES))].float().sort(1).values
+    return (columns.diff(dim=1) != 0).sum(1) + 1 < least
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """Return the first tensor of a call that holds a batch, looking into one level of dicts and lists."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            if value.ndim >= 2:
+                return value
+        elif isinstance(value, dict):
+            found = first_tensor((), value)
+            if found is not None:
+                return found
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+            return value[0] if value[0].ndim >= 2 else None
+    return None

@@ -1,0 +1,273 @@
+"""Watches loaders: how long training waits for them, and whether their workers draw the same random numbers."""
+
+import random
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset, _utils
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from trivet.doctor.probe.data.board import Board, digest_text
+from trivet.doctor.probe.session import Patches, Session
+from trivet.doctor.source import Place, user_place
+from trivet.doctor.trace_data import LeakTrace, LoaderTrace
+
+GENERATORS = ("Generator", "RandomState", "Random")
+LOOKED_FETCHES = 3
+
+
+@dataclass
+class LoaderRecord:
+    """A loader: where it is made, what it serves, and the time lost to it."""
+
+    ref: "weakref.ref[Any]"
+    trace: LoaderTrace
+    trains: bool = False
+    passes: int = 0
+    last_return: float = 0.0
+    states: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+
+
+class LoaderWatch:
+    """Wraps construction and iteration of loaders, and the fetching of samples, which runs in the workers too."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.records: dict[int, LoaderRecord] = {}
+        self.board = Board()
+        self.last_train: LoaderRecord | None = None
+        self.epochs = 0
+        self._served: tuple[int, weakref.ref[Any]] | None = None
+        self._subset_leaks: dict[int, LeakTrace] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Wrap `DataLoader.__init__`, `__iter__`, its iterators' `__next__`, and the fetchers."""
+        patches.wrap(DataLoader, "__init__", self._wrap_init)
+        patches.wrap(DataLoader, "__iter__", self._wrap_iter)
+        patches.wrap(_BaseDataLoaderIter, "__next__", self._wrap_next)
+        for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):
+            patches.wrap(fetcher, "fetch", self._wrap_fetch)
+        patches.on_undo(self.board.close)
+
+    def trains_on(self, batch: torch.Tensor) -> bool:
+        """Whether a batch was just handed out by a loader over the very data set that training uses."""
+        if self._served is None or self.last_train is None:
+            return False
+        served, loader = self._served[0], self._served[1]()
+        if loader is None or served != batch.data_ptr():
+            return False
+        return any(
+            r.trains and (held := r.ref()) is not None and held.dataset is loader.dataset
+            for r in self.records.values()
+        )
+
+    def subset_leaks(self) -> list[LeakTrace]:
+        """Return what was found by comparing the indices of subsets."""
+        return list(self._subset_leaks.values())
+
+    def traces(self) -> list[LoaderTrace]:
+        """Return the loaders that feed training."""
+        self._read_board()
+        for record in self.records.values():
+            self._compare_states(record)
+        return [record.trace for record in self.records.values() if record.trains]
+
+    def record_of(self, loader: Any) -> LoaderRecord:
+        """Return the record of a loader."""
+        record = self.records.get(id(loader))
+        if record is None or record.ref() is not loader:
+            data = getattr(loader, "dataset", None)
+            trace = LoaderTrace(None, type(data).__name__, int(getattr(loader, "num_workers", 0)))
+            record = self.records[id(loader)] = LoaderRecord(weakref.ref(loader), trace)
+        return record
+
+    def _wrap_init(self, original: Any) -> Any:
+        watch = self
+
+        def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            if watch.session.active:
+                watch.record_of(self).trace.place = user_place(constructs=self)
+
+        return construct
+
+    def _wrap_iter(self, original: Any) -> Any:
+        watch = self
+
+        def iterate(self: Any) -> Any:
+            if not watch.session.active:
+                return original(self)
+            record = watch.record_of(self)
+            if torch.is_grad_enabled():
+                record.passes += 1
+                record.last_return = 0.0
+            else:
+                watch._compare_subsets(self)
+            watch.board.announce(id(self), record.passes)
+            return original(self)
+
+        return iterate
+
+    def _wrap_next(self, original: Any) -> Any:
+        watch = self
+
+        def following(self: Any) -> Any:
+            if not watch.session.active:
+                return original(self)
+            began = time.perf_counter()
+            steps = watch.session.steps
+            batch = original(self)
+            ended = time.perf_counter()
+            watch._note_batch(self, batch, began, ended, steps)
+            return batch
+
+        return following
+
+    def _note_batch(self, iterator: Any, batch: Any, began: float, ended: float, steps: int) -> None:
+        loader = iterator.__dict__.get("_doctor_loader")
+        if loader is None:
+            loader = self._loader_of(iterator)
+            if loader is None:
+                return
+            iterator.__dict__["_doctor_loader"] = loader
+        record = loader
+        held = record.ref()
+        if held is None:
+            return
+        first = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+        if isinstance(first, torch.Tensor):
+            self._served = (first.data_ptr(), record.ref)
+        if not torch.is_grad_enabled():
+            return
+        if record.last_return and steps:
+            record.trace.batches += 1
+            record.trace.waited += ended - began
+            record.trace.passed += ended - record.last_return
+        record.last_return = ended
+        if steps and not record.trains:
+            record.trains = True
+            self.last_train = record
+        self.epochs = max(self.epochs, record.passes if record.trains else 0)
+
+    def _loader_of(self, iterator: Any) -> LoaderRecord | None:
+        dataset = getattr(iterator, "_dataset", None)
+        sampler = getattr(iterator, "_index_sampler", None)
+        for record in self.records.values():
+            held = record.ref()
+            if held is not None and held.dataset is dataset and held._index_sampler is sampler:
+                return record
+        return None
+
+    def _compare_subsets(self, loader: Any) -> None:
+        """At an evaluation: do its indices meet those of the training loader before it?"""
+        train = self.last_train.ref() if self.last_train is not None else None
+        if train is None or train is loader or id(loader) in self._subset_leaks:
+            return
+        one, other = _indices(train.dataset), _indices(loader.dataset)
+        if one is None or other is None or one[0] is not other[0] or one[1] == other[1]:
+            return
+        shared = one[1] & other[1]
+        if shared and len(shared) < len(other[1]) + 1 and not other[1] < one[1]:
+            self._subset_leaks[id(loader)] = LeakTrace(
+                "", self.record_of(loader).trace.place, subset_size=len(other[1]), subset_shared=len(shared)
+            )
+
+    def _wrap_fetch(self, original: Any) -> Any:
+        watch = self
+
+        def fetch(self: Any, *args: Any, **kwargs: Any) -> Any:
+            info = torch.utils.data.get_worker_info()
+            seen = getattr(self, "_doctor_fetches", 0)
+            if info is None or seen >= LOOKED_FETCHES or not watch.board.usable:
+                return original(self, *args, **kwargs)
+            self._doctor_fetches = seen + 1
+            before = generator_states(self.dataset)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                after = generator_states(self.dataset)
+                for name, state in before.items():
+                    if name in after and (seen == 0 or after[name] != state):
+                        watch.board.write(info.id, name, state if seen == 0 else 0, after[name] != state)
+
+        return fetch
+
+    def _read_board(self) -> None:
+        for loader, number, worker, name, state, moved in self.board.read():
+            record = self.records.get(loader)
+            if record is None:
+                continue
+            key = (name, number, worker)
+            old = record.states.get(key, (0, 0))
+            record.states[key] = (state or old[0], int(moved) or old[1])
+
+    def _compare_states(self, record: LoaderRecord) -> None:
+        """Which sources of random numbers began in one state for two workers, or in two epochs, and were drawn from?"""
+        for name in {key[0] for key in record.states}:
+            begun = {
+                key[1:]: state
+                for key, (state, moved) in record.states.items()
+                if key[0] == name and moved and state
+            }
+            for one, state in begun.items():
+                for other, again in begun.items():
+                    if one < other and state == again:
+                        kind = "workers" if one[0] == other[0] else "epochs"
+                        if record.trace.repeated.get(name) != "workers":
+                            record.trace.repeated[name] = kind
+
+
+def generator_states(dataset: Any) -> dict[str, int]:
+    """Return a digest of the state of each source of random numbers that a data set may draw from."""
+    states = {"random": digest_text(repr(random.getstate()))}
+    states["torch"] = digest_text(torch.get_rng_state().numpy().tobytes())
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        states["numpy.random"] = digest_text(
+            repr(numpy.random.get_state()[1:3]) + str(numpy.random.get_state()[1].sum())
+        )
+    for name, held in _owned(dataset):
+        states[name] = digest_text(_state(held))
+    return states
+
+
+def _owned(dataset: Any, prefix: str = "dataset", depth: int = 3) -> Iterator[tuple[str, Any]]:
+    """Yield the generators among the attributes of a data set, of the data sets inside it and of its transforms."""
+    for key, value in list(getattr(dataset, "__dict__", {}).items())[:64]:
+        name = f"{prefix}.{key}"
+        if type(value).__name__ in GENERATORS:
+            yield name, value
+        elif (
+            depth
+            and hasattr(value, "__dict__")
+            and not isinstance(value, (torch.Tensor, type))
+            and not callable(getattr(value, "fileno", None))
+        ):
+            yield from _owned(value, name, depth - 1)
+
+
+def _state(generator: Any) -> str | bytes:
+    if isinstance(generator, torch.Generator):
+        return bytes(generator.get_state().tolist())
+    if isinstance(generator, random.Random):
+        return repr(generator.getstate())
+    if hasattr(generator, "bit_generator"):
+        return repr(generator.bit_generator.state)
+    if hasattr(generator, "get_state"):
+        state = generator.get_state()
+        return bytes(state[1].tobytes()) + str(state[2:]).encode()
+    return ""
+
+
+def _indices(dataset: Any) -> tuple[Any, set[int]] | None:
+    if not isinstance(dataset, Subset) or len(dataset.indices) > 1_000_000:
+        return None
+    return dataset.dataset, {int(i) for i in dataset.indices}
+
+
+__all__ = ["LoaderWatch", "Place"]

@@ -1,0 +1,107 @@
+"""Watches reshapes that give a tensor the shape of a permutation of itself, and so mix what lies in it."""
+
+import weakref
+from functools import partial
+from typing import Any
+
+import torch
+
+from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.source import Place, calling_frame, is_user_file, place_of_frame
+from trivet.doctor.trace_data import ViewTrace
+
+NOTED_STEPS = 3
+LEAST_SIDE = 4
+
+
+class ViewWatch:
+    """Records such calls of `view` and `reshape` from the user's own lines in the first steps."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.views: dict[tuple[str, Place], ViewTrace] = {}
+        self._flat: dict[int, tuple[weakref.ref[torch.Tensor], ViewTrace]] = {}
+
+    def install(self, patches: Patches) -> None:
+        """Wrap the methods of `torch.Tensor`, and `torch.reshape`."""
+        for name in ("view", "reshape"):
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
+        patches.wrap(torch, "reshape", partial(self._wrap, "reshape"))
+
+    def on_loss(self, output: torch.Tensor) -> None:
+        """Logits flattened to one row a pixel count when a loss is given them."""
+        held = self._flat.get(id(output))
+        if held is not None and held[0]() is output:
+            self.views.setdefault((held[1].operation, held[1].place or Place("", 0)), held[1]).calls += 1
+
+    def traces(self) -> list[ViewTrace]:
+        """Return the reshapes."""
+        return [trace for trace in self.views.values() if trace.calls]
+
+    def _wrap(self, name: str, original: Any) -> Any:
+        session = self.session
+
+        def change(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            made = original(self, *args, **kwargs)
+            if (
+                session.steps < NOTED_STEPS
+                and session.active
+                and not compiling()
+                and isinstance(made, torch.Tensor)
+            ):
+                given, got = self.shape, made.shape
+                if len(given) >= 3 and given != got and 2 <= len(got) <= len(given):
+                    frame = calling_frame()
+                    if frame is not None and is_user_file(frame.f_code.co_filename):
+                        with session.measured(), torch.no_grad():
+                            watch._note(name, self.detach(), made, lambda: place_of_frame(frame))
+            return made
+
+        watch = self
+        return change
+
+    def _note(self, name: str, given: torch.Tensor, made: torch.Tensor, place_of: Any) -> None:
+        if _is_flattened(given.shape, made.shape):
+            trace = ViewTrace(name, place_of(), list(given.shape), list(made.shape))
+            if len(self._flat) < 64:
+                self._flat[id(made)] = (weakref.ref(made), trace)
+            return
+        order = _mistaken_order(given.shape, made.shape)
+        if order is None or made.requires_grad or len(self.views) >= 32 or not given.is_floating_point():
+            return
+        place = place_of()
+        trace = self.views.setdefault(
+            (name, place), ViewTrace(name, place, list(given.shape), list(made.shape))
+        )
+        trace.calls += 1
+        trace.rough = _roughness(made.detach()[:16].float(), order)
+        trace.smooth = _roughness(given[:16].permute(order).float(), order)
+
+
+def _mistaken_order(given: torch.Size, made: torch.Size) -> tuple[int, ...] | None:
+    """The permutation whose shape was made: channels brought to the front or to the back, behind the batch."""
+    if len(given) != len(made) or len(given) not in (3, 4) or given[0] != made[0] or 1 in given[1:]:
+        return None
+    last = len(given) - 1
+    to_front, to_back = (0, last, *range(1, last)), (0, *range(2, last + 1), 1)
+    for order in (to_front, to_back):
+        if tuple(given[i] for i in order) == tuple(made):
+            channels = made[1] if order == to_front else made[last]
+            sides = [side for i, side in enumerate(made[1:], 1) if i != (1 if order == to_front else last)]
+            if min(sides) >= LEAST_SIDE and channels != sides[0]:
+                return order
+    return None
+
+
+def _is_flattened(given: torch.Size, made: torch.Size) -> bool:
+    """Whether (b, classes, ...) was made (n, classes) without bringing the classes to the end."""
+    return (
+        len(made) == 2 and given[1] == made[1] != given[-1] and given[1] > 1 and given.numel() == made.numel()
+    )
+
+
+def _roughness(pictures: torch.Tensor, order: tuple[int, ...]) -> float:
+    """Mean absolute difference of neighbours along the spatial axes."""
+    front = order[1] == len(order) - 1
+    axes = range(2, pictures.ndim) if front else range(1, pictures.ndim - 1)
+    return float(sum(pictures.diff(dim=axis).abs().mean() for axis in axes)) / max(1, len(list(axes)))

@@ -1,0 +1,260 @@
+"""The part of a trace that is about data, targets and the machine."""
+
+import math
+from dataclasses import dataclass, field
+
+from trivet.doctor.source import Place
+
+
+@dataclass
+class LeakTrace:
+    """Samples of evaluation that the same model had been trained on; samples are compared by exact digests.
+
+    Args:
+        trained, evaluated: Distinct samples seen in training, and samples of evaluation batches that are not made of
+            training samples altogether (those measure the training score).
+        shared: How many of these are training samples.
+        repeated: Share of the last training samples that had been seen before; near 1 when the training set is known.
+        windows, windows_shared: Of sequences: evaluation samples, and those whose last values lie in a training sequence.
+        subset_shared: Indices that the subsets of two loaders have in common, of `subset_size`.
+    """
+
+    model: str
+    place: Place | None = None
+    trained: int = 0
+    evaluated: int = 0
+    shared: int = 0
+    repeated: float = 0.0
+    windows: int = 0
+    windows_shared: int = 0
+    subset_size: int = 0
+    subset_shared: int = 0
+
+
+@dataclass
+class LoaderTrace:
+    """A loader that feeds training.
+
+    Args:
+        batches, waited, passed: Batches after the first of each pass, seconds the loop waited for them, seconds in all.
+        repeated: Source of random numbers -> whether it "workers" or "epochs" begin in the same state, though drawn from.
+    """
+
+    place: Place | None
+    dataset: str
+    workers: int
+    batches: int = 0
+    waited: float = 0.0
+    passed: float = 0.0
+    repeated: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass
+class ClassTrace:
+    """Targets and answers of a classifying loss at one line of the user's code, in training.
+
+    Args:
+        weighted: Whether the loss weighs classes, or ignores none of what is counted here.
+        counts: Targets by class, over all calls that were looked at.
+        late_counts, late_answers, late_right: Targets, answers and right answers by class in the last third.
+        late_loss, late_constant: Mean cross-entropy (unweighted) in the last third, and that of the best constant.
+        late_accuracy: Share of right answers in the last third.
+        spatial: Whether targets are maps.
+    """
+
+    function: str
+    place: Place | None
+    weighted: bool = False
+    spatial: bool = False
+    calls: int = 0
+    last_step: int = 0
+    counts: list[int] = field(default_factory=list)
+    late_calls: int = 0
+    late_counts: list[int] = field(default_factory=list)
+    late_answers: list[int] = field(default_factory=list)
+    late_right: list[int] = field(default_factory=list)
+    late_loss: float = math.nan
+    late_constant: float = math.nan
+
+
+@dataclass
+class BoxTrace:
+    """Boxes at one line: what their numbers say as two corners, and as corner or centre with size.
+
+    Args:
+        source: Who was given them: a function, a model, or a loss.
+        boxes, inverted, flat: Boxes seen; those whose second corner lies before the first; those without extent.
+        as_size, as_centre: How many would lie within the picture as (x, y, w, h), and as (cx, cy, w, h).
+        widest: Largest coordinate allowed (the picture's size, or the largest seen).
+    """
+
+    source: str
+    place: Place | None
+    boxes: int = 0
+    inverted: int = 0
+    flat: int = 0
+    inside: int = 0
+    as_size: int = 0
+    as_centre: int = 0
+    known_size: bool = False
+    example: list[float] = field(default_factory=list)
+
+
+@dataclass
+class DetectionTrace:
+    """Labels given to a detector whose class 0 is the background: how many are 0, of how many."""
+
+    model: str
+    place: Place | None
+    labels: int = 0
+    zeros: int = 0
+
+
+@dataclass
+class ResizeTrace:
+    """Label maps resized by averaging: the line, the class ids given and invented, and how many became targets."""
+
+    function: str
+    place: Place | None
+    maps: int = 0
+    given: list[float] = field(default_factory=list)
+    invented: float = 0.0
+    used: int = 0
+
+
+@dataclass
+class DrawTrace:
+    """Shapes drawn over each other on one canvas, by line.
+
+    Args:
+        shapes, covering: Shapes drawn; those that covered a shape of another class.
+        pixels, overlapped: Labelled pixels, and those labelled twice or more with different classes.
+        pairs: "under>over" -> how many times this class was covered by that one.
+    """
+
+    place: Place | None
+    shapes: int = 0
+    covering: int = 0
+    pixels: int = 0
+    overlapped: int = 0
+    pairs: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class MixTrace:
+    """A batch that was given to a copy of the model again, to see whether samples depend on each other.
+
+    Args:
+        ran: Whether it could be tried; else `reason`.
+        leak: Gradient of the first sample's output with respect to the other samples, relative to its own.
+        operation, operation_place: The first operation behind which samples are mixed.
+        per_sample: Whether the loss has one target for each row of the batch.
+    """
+
+    model: str
+    ran: bool = False
+    reason: str = ""
+    batch: int = 0
+    leak: float = 0.0
+    operation: str = ""
+    operation_place: Place | None = None
+    per_sample: bool = False
+
+
+@dataclass
+class ViewTrace:
+    """A reshape that gives a tensor the shape of its permutation, without permuting it.
+
+    Args:
+        rough, smooth: Mean difference of neighbours in the reshaped picture, and in the permuted one.
+    """
+
+    operation: str
+    place: Place | None
+    given: list[int]
+    made: list[int]
+    calls: int = 0
+    rough: float = 0.0
+    smooth: float = 0.0
+
+
+@dataclass
+class SpreadTrace:
+    """A difference of outputs and targets that broadcasts (n, 1) against (n,)."""
+
+    place: Place | None
+    output_shape: list[int]
+    target_shape: list[int]
+    calls: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class PairTrace:
+    """Pictures and their target maps in training: how well one explains the other (squared correlation).
+
+    Args:
+        pairs: How many were compared.
+        own: Median over pictures for their own map.
+        best_turn: Median for the best of the flipped and turned versions of their own map.
+        turned: Share of pictures that a turned version explains clearly better, of those where it makes a difference.
+        decisive: Count of these.
+        rank: Mean rank of the own map among all maps, 1 being best and 0.5 chance.
+        best_other: Median for the best map of another picture.
+    """
+
+    place: Place | None = None
+    pairs: int = 0
+    own: float = 0.0
+    best_turn: float = 0.0
+    turned: float = 0.0
+    decisive: int = 0
+    rank: float = 1.0
+    best_other: float = 0.0
+
+
+@dataclass
+class MemoryTrace:
+    """Memory of the process (bytes, without pages shared with files) at steps, and containers that keep growing.
+
+    Args:
+        holders: Name of a container -> its length, bytes a tensor or array in it, and the line that fills it.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    holders: dict[str, list[int]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass
+class EvaluationTrace:
+    """Loss and accuracy on samples that were not trained on, after a step; what training showed at that time."""
+
+    step: int
+    samples: int
+    loss: float = math.nan
+    accuracy: float = math.nan
+
+
+@dataclass
+class DataTrace:
+    """All of it."""
+
+    leaks: list[LeakTrace] = field(default_factory=list)
+    loaders: list[LoaderTrace] = field(default_factory=list)
+    classes: list[ClassTrace] = field(default_factory=list)
+    boxes: list[BoxTrace] = field(default_factory=list)
+    detections: list[DetectionTrace] = field(default_factory=list)
+    resizes: list[ResizeTrace] = field(default_factory=list)
+    drawings: list[DrawTrace] = field(default_factory=list)
+    mixes: list[MixTrace] = field(default_factory=list)
+    views: list[ViewTrace] = field(default_factory=list)
+    spreads: list[SpreadTrace] = field(default_factory=list)
+    pairs: PairTrace = field(default_factory=PairTrace)
+    memory: MemoryTrace = field(default_factory=MemoryTrace)
+    evaluations: list[EvaluationTrace] = field(default_factory=list)
+    train_loss: list[tuple[int, float]] = field(default_factory=list)
+    train_accuracy: list[tuple[int, float]] = field(default_factory=list)

@@ -1,0 +1,180 @@
+"""Faults of data, targets, memory and time: found by name and line; the mended twin is silent."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from tests.doctor.data_programs import DATA_PROGRAMS
+from tests.doctor.test_faults import diagnose_source, named
+from trivet.doctor.checks import NotCheckedError, data, generalisation, system
+from trivet.doctor.probe.data.boxes import BoxWatch
+from trivet.doctor.probe.data.digest import plain_samples, sample_digests
+from trivet.doctor.probe.data.mixing import _leak
+from trivet.doctor.probe.data.views import _is_flattened, _mistaken_order
+from trivet.doctor.probe.modules import ModuleWatch
+from trivet.doctor.probe.session import Session, Sparse
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_data import (
+    ClassTrace,
+    DetectionTrace,
+    DrawTrace,
+    EvaluationTrace,
+    LeakTrace,
+    MemoryTrace,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", list(named(DATA_PROGRAMS)))
+def test_fault_is_found_with_its_line(program, tmp_path):
+    found = [f for f in diagnose_source(program.faulty, tmp_path).findings if f.name == program.finding]
+    assert len(found) == 1
+    assert found[0].severity != "note"
+    if program.line is not None:
+        assert found[0].where.line == program.line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", list(named(DATA_PROGRAMS)))
+def test_mended_program_is_silent(program, tmp_path):
+    found = diagnose_source(program.mended, tmp_path).findings
+    assert [finding.name for finding in found if finding.severity != "note"] == []
+
+
+def names(check, trace: Trace) -> list[tuple[str, str]]:
+    return [(finding.name, finding.severity) for finding in check(trace)]
+
+
+def boxes_seen(boxes: list[list[float]]) -> Trace:
+    watch = BoxWatch(Session(), ModuleWatch(Session()))
+    watch._note_boxes("box_iou", torch.tensor(boxes), None)
+    trace = Trace()
+    trace.data.boxes = list(watch.boxes.values())
+    return trace
+
+
+def test_corner_and_size_taken_for_two_corners_is_a_box_format():
+    trace = boxes_seen([[20.0, 20, 8, 8], [2, 30, 9, 4], [5, 5, 30, 20], [28, 1, 9, 9]])
+    assert names(data.box_format, trace) == [("box-format", "error")]
+    assert names(data.degenerate_boxes, trace) == []
+
+
+def test_sound_boxes_are_silent():
+    trace = boxes_seen([[0.0, 0, 8, 8], [2, 3, 9, 14], [5, 5, 30, 20], [8, 1, 9, 9]])
+    assert names(data.box_format, trace) == names(data.degenerate_boxes, trace) == []
+
+
+def test_boxes_without_extent_are_degenerate_and_no_format():
+    trace = boxes_seen([[0.0, 0, 8, 8], [2, 3, 2, 14], [5, 5, 30, 20], [8, 1, 9, 9]])
+    assert names(data.box_format, trace) == []
+    assert names(data.degenerate_boxes, trace) == [("degenerate-boxes", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("shared", "evaluated", "repeated", "expected"),
+    [
+        (50, 100, 1.0, [("train-val-leak", "error")]),
+        (5, 100, 1.0, [("train-val-leak", "warning")]),
+        (2, 100, 1.0, []),
+        (0, 0, 1.0, []),
+    ],
+)
+def test_leak_by_share(shared, evaluated, repeated, expected):
+    trace = Trace()
+    trace.data.leaks = [LeakTrace("m", trained=200, evaluated=evaluated, shared=shared, repeated=repeated)]
+    assert names(data.train_val_leak, trace) == expected
+
+
+def test_leak_is_not_judged_before_the_training_set_is_known():
+    trace = Trace()
+    trace.data.leaks = [LeakTrace("m", trained=200, evaluated=100, shared=50, repeated=0.2)]
+    with pytest.raises(NotCheckedError, match="as a whole"):
+        names(data.train_val_leak, trace)
+
+
+def test_zero_labels_of_a_detector_with_background():
+    trace = Trace()
+    trace.data.detections = [DetectionTrace("FasterRCNN", None, labels=9, zeros=4)]
+    assert names(data.label_off_by_one, trace) == [("label-off-by-one", "error")]
+    trace.data.detections = [DetectionTrace("FasterRCNN", None, labels=9, zeros=0)]
+    assert names(data.label_off_by_one, trace) == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "count"), [({"1>2": 9, "2>1": 8}, 1), ({"1>2": 9}, 0), ({"1>2": 90, "2>1": 1}, 0)]
+)
+def test_covering_counts_only_in_either_order(pairs, count):
+    trace = Trace()
+    trace.data.classes = [ClassTrace("cross_entropy", None, spatial=True, counts=[5, 5, 5])]
+    trace.data.drawings = [DrawTrace(None, shapes=20, covering=17, pixels=100, overlapped=30, pairs=pairs)]
+    assert len(names(data.overlapping_labels, trace)) == count
+
+
+def test_memory_that_levels_off_is_silent_and_one_that_grows_is_not():
+    trace = Trace()
+    steps = list(range(40))
+    epochs = [1 + step // 10 for step in steps]
+    holders = {"cache": [10, 400, 1 << 20]}
+    trace.data.memory = MemoryTrace(
+        steps, [(100 + 5 * min(step, 10)) << 20 for step in steps], epochs, holders
+    )
+    assert names(system.host_memory_growth, trace) == []
+    trace.data.memory = MemoryTrace(steps, [(100 + 5 * step) << 20 for step in steps], epochs, holders)
+    assert names(system.host_memory_growth, trace) == [("host-memory-growth", "warning")]
+
+
+def test_overfitting_needs_a_rising_loss_on_new_samples():
+    trace = Trace(steps=100)
+    trace.data.train_loss = [(step, 1.0 / (1 + step)) for step in range(100)]
+    trace.data.evaluations = [
+        EvaluationTrace(step, 50, 0.5 + abs(step - 20) / 50) for step in range(0, 100, 10)
+    ]
+    assert names(generalisation.overfitting, trace) == [("overfitting", "warning")]
+    trace.data.evaluations = [EvaluationTrace(step, 50, 1 / (1 + step)) for step in range(0, 100, 10)]
+    assert names(generalisation.overfitting, trace) == []
+
+
+def test_digests_are_of_the_values_alone():
+    batch = torch.randn(8, 3, 9, 9)
+    whole = sample_digests(batch)
+    assert whole is not None
+    assert torch.equal(whole[2:5], sample_digests(batch[2:5].clone()))
+    assert len(set(whole.tolist())) == 8
+    assert (whole != sample_digests(batch.flip(3))).all()
+    assert sample_digests(torch.randn(8, 4)) is None
+    assert plain_samples(torch.tensor([[0.0, 1.0] * 20, list(range(40))])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "wrong"),
+    [
+        ((4, 18, 18, 3), (4, 3, 18, 18), True),
+        ((4, 3, 18, 12), (4, 18, 12, 3), True),
+        ((4, 30, 6), (4, 6, 30), True),
+        ((4, 18, 18, 1), (4, 1, 18, 18), False),
+        ((4, 6, 5, 5), (4, 3, 10, 5), False),
+        ((10, 4, 32), (10, 8, 16), False),
+    ],
+)
+def test_a_reshape_to_the_shape_of_a_permutation(given, made, wrong):
+    assert (_mistaken_order(torch.Size(given), torch.Size(made)) is not None) == wrong
+
+
+def test_flattened_logits():
+    assert _is_flattened(torch.Size((2, 5, 8, 8)), torch.Size((128, 5)))
+    assert not _is_flattened(torch.Size((2, 8, 8, 5)), torch.Size((128, 5)))
+
+
+def test_gradient_tells_who_depends_on_whom():
+    x = torch.randn(6, 4, requires_grad=True)
+    assert _leak(x.softmax(1), [x]) == 0.0
+    assert _leak(x.softmax(0), [x]) > 0.05
+
+
+def test_steps_looked_at_thin_out():
+    sparse = Sparse(dense=20, growth=1.1)
+    looked = [step for step in range(1000) if sparse.due(step)]
+    assert looked[:20] == list(range(20))
+    assert 40 < len(looked) < 80
+    assert all(later - earlier <= 0.12 * earlier + 1 for earlier, later in pairwise(looked[20:]))
