@@ -21,6 +21,7 @@ _HOMES = {
     "audit_dataset": "trivet.data.audit",
     "build_model": "trivet.models.build",
     "count_model": "trivet.models.count",
+    "diagnose": "trivet.doctor.diagnose",
     "evaluate_detection": "trivet.evaluate.detection",
     "fit": "trivet.recipe.fit",
     "load_run": "trivet.recipe.run_folder",

@@ -182,5 +182,5 @@ def test_masks_are_refined_when_asked(segmenter, masks):
 
 
 def test_only_masks_can_be_refined(classifier):
-    with pytest.raises(UsageError, match="a dense CRF refines masks, and .* was trained for classification"):
+    with pytest.raises(UsageError, match=r"a dense CRF refines masks, and .* was trained for classification"):
         load_run(classifier.folder.path, crf="deeplab-v1")

@@ -40,7 +40,9 @@ def fit(
     devices: Annotated[int | None, typer.Option(help="Processes that train together.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read images.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds weights, order and augmentation.")] = None,
-    format: Annotated[str | None, typer.Option(help="A format of `docs/data.md`; found when not given.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="A format of `docs/data.md`; found when not given.")
+    ] = None,
     on_bad: Annotated[str | None, typer.Option(help="error, or skip what is faulty and say so.")] = None,
     setting: Annotated[
         list[str] | None,

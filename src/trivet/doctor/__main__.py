@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from trivet.doctor.explain import explain
+from trivet.doctor.explain import explain, write_pages
 from trivet.doctor.run import MisuseError, Options, replay, run_script
 
 MISUSED = 2
@@ -16,8 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.verb == "explain":
-            print(explain(given.name))  # noqa: T201
-            return 0
+            return _explain(given.name, given.write)
         options = Options(
             json=given.json,
             sarif=given.sarif,
@@ -39,6 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return MISUSED
 
 
+def _explain(name: str | None, folder: str | None) -> int:
+    if folder is not None and name is None:
+        write_pages(folder)
+        return 0
+    if name is None or folder is not None:
+        raise MisuseError("either the NAME of a finding or --write FOLDER is wanted")
+    print(explain(name))  # noqa: T201
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trivet.doctor", description="Say why training fails.")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -55,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_outputs(again)
     again.add_argument("trace_file", metavar="TRACE")
     about = verbs.add_parser("explain", help="say what a finding means")
-    about.add_argument("name")
+    about.add_argument("name", nargs="?")
+    about.add_argument("--write", metavar="FOLDER", help="write a page for each finding")
     return parser
 
 

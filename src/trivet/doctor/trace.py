@@ -44,6 +44,9 @@ class ParameterTrace:
         in_eval, in_train: Recorded training steps whose forward found its module in either mode.
         cut: Where the user's code takes it (or what depends on it) out of the graph.
         registered: Whether a module hands it out with `parameters()`.
+        hidden_at: Where that attribute is set.
+        misspelt: An attribute of it, set to False, whose name is nearly `requires_grad`.
+        contiguous: Whether its values lie in memory in the order of its shape.
         hidden_in: The module and attribute of a plain list or dict that keeps it from being registered.
         poisoned: Values that were never filled, of a model built with poisoned memory.
         largest, denormal_share: Largest magnitude and share of denormal values when first seen.
@@ -75,6 +78,10 @@ class ParameterTrace:
     cut: Place | None = None
     registered: bool = True
     hidden_in: str | None = None
+    hidden_at: Place | None = None
+    misspelt: str = ""
+    misspelt_at: Place | None = None
+    contiguous: bool = True
     poisoned: int = 0
     largest: float = 0.0
     denormal_share: float = 0.0
@@ -123,6 +130,7 @@ class ModelTrace:
         evaluation_place: Where the first such phase in train mode was called.
         repeated: Containers that hold one module with parameters several times: container, class, count, line.
         fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
+        fake_freeze_places: Where these attributes are set.
         eval_parts: Submodules put to eval on their own while the model trains.
         frozen_norms: Frozen parts (name) whose batch-norm statistics moved, with the count of batches.
     """
@@ -143,6 +151,7 @@ class ModelTrace:
     evaluation_place: Place | None = None
     repeated: list["RepeatedModule"] = field(default_factory=list)
     fake_freezes: list[str] = field(default_factory=list)
+    fake_freeze_places: dict[str, Place] = field(default_factory=dict)
     eval_parts: dict[str, Place] = field(default_factory=dict)
     frozen_norms: dict[str, int] = field(default_factory=dict)
 
@@ -174,6 +183,7 @@ class OptimizerTrace:
         rate_first, rate_max, rate_last: Learning rate of the first group.
         steps_starved: Steps, after the highest rate, at less than a thousandth of it.
         skipped: Steps that a gradient scaler left out.
+        rate_place: Where the user's code changes the learning rate by hand.
     """
 
     kind: str
@@ -194,6 +204,7 @@ class OptimizerTrace:
     rate_last: float = 0.0
     steps_starved: int = 0
     skipped: int = 0
+    rate_place: Place | None = None
 
 
 @dataclass

@@ -1,13 +1,24 @@
 """Watching a piece of code: `with trivet.watch(model, optimizer) as doctor:`."""
 
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import torch
 
+from trivet.doctor import probe
+from trivet.doctor.diagnose import Loss
 from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
+from trivet.doctor.experiment import Experiment, Score, UnprovableError, prove
+from trivet.doctor.finding import Finding
 from trivet.doctor.probe import Probe
 from trivet.doctor.text import write_text
 from trivet.doctor.trace import Trace
+
+
+def is_watching() -> bool:
+    """Whether this process is watched already."""
+    return probe._watching is not None
 
 
 class watch:  # noqa: N801
@@ -15,6 +26,7 @@ class watch:  # noqa: N801
 
     Args:
         things: Models and optimizers that exist already; those made inside the block are found by themselves.
+        trace_first_step: Know the user's line of every operation of the first step, which makes it slower.
 
     Raises:
         RuntimeError: On entering, if this process is watched already.
@@ -31,8 +43,10 @@ class watch:  # noqa: N801
         []
     """
 
-    def __init__(self, *things: torch.nn.Module | torch.optim.Optimizer) -> None:
-        self._probe = Probe(trace_first_step=True)
+    def __init__(
+        self, *things: torch.nn.Module | torch.optim.Optimizer, trace_first_step: bool = True
+    ) -> None:
+        self._probe = Probe(trace_first_step=trace_first_step)
         self._things = things
         self._trace: Trace | None = None
 
@@ -55,6 +69,27 @@ class watch:  # noqa: N801
     def diagnose(self) -> Diagnosis:
         """Diagnose what was recorded so far."""
         return diagnose_trace(self.trace())
+
+    def prove(
+        self,
+        finding: Finding | str,
+        batches: Sequence[Sequence[Any]],
+        loss_function: Loss,
+        *,
+        seconds: float = 60.0,
+        score: Score | None = None,
+    ) -> Experiment:
+        """Judge by paired re-training, from here, whether a finding is the cause (see `experiment.prove`).
+
+        Raises:
+            UnprovableError: If the fix cannot be applied, the time is too short, or this watch was not given one
+                model and one optimizer.
+        """
+        models = [thing for thing in self._things if isinstance(thing, torch.nn.Module)]
+        optimizers = [thing for thing in self._things if isinstance(thing, torch.optim.Optimizer)]
+        if len(models) != 1 or len(optimizers) != 1:
+            raise UnprovableError("an experiment wants one model and one optimizer: watch(model, optimizer)")
+        return prove(finding, models[0], batches, loss_function, optimizers[0], seconds=seconds, score=score)
 
     def text(self) -> str:
         """Return the diagnosis as text."""

@@ -5,26 +5,38 @@ import shlex
 from collections.abc import Sequence
 
 from trivet.data.dataset import Splits
+from trivet.doctor.diagnosis import Diagnosis
 from trivet.doctor.finding import Finding, by_importance
 from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.assessment import Assessment, Scores
 from trivet.recipe.facts import data_facts
 from trivet.recipe.overfitting import overfitting_findings
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
+from trivet.recipe.watched import findings_json
 from trivet.report.contents import Choice, ReportContents
 from trivet.report.page import write_report
 from trivet.train.history import Row, read_history
 
 
-def finish_run(folder: RunFolder, splits: Splits, findings: Sequence[Finding] = ()) -> Scores:
-    """Score a run's best weights on the validation split and write predictions, scores, findings and the page."""
+def finish_run(
+    folder: RunFolder, splits: Splits, findings: Sequence[Finding] = (), *, watched: Diagnosis | None = None
+) -> Scores:
+    """Score a run's best weights on the validation split and write predictions, scores, findings and the page.
+
+    Args:
+        folder: The run folder, after training.
+        splits: The data set.
+        findings: What the audit found.
+        watched: What the doctor found while the model trained.
+    """
     run = load_run(folder.path)
     assert splits.val is not None, "a run is prepared with a validation split"
     assessment = ASSESSORS[run.recipe.task.kind].assess(run, splits.val, keep=folder.path)
     write_json(folder.scores, assessment.scores.to_json())
-    found = by_importance([*overfitting_findings(run, splits.train, splits.val), *findings])
+    seen = watched.findings if watched is not None else []
+    found = by_importance([*seen, *overfitting_findings(run, splits.train, splits.val), *findings])
     told = json.loads(folder.findings.read_text()) if folder.findings.is_file() else {}
-    write_json(folder.findings, told | {"findings": [finding.to_json() for finding in found]})
+    write_json(folder.findings, findings_json(told, watched) | {"findings": [one.to_json() for one in found]})
     write_report(folder.report, _contents(run, splits, assessment, found))
     return assessment.scores
 

@@ -13,10 +13,11 @@ from trivet.recipe.finish import finish_run
 from trivet.recipe.prepare import prepare_run, read_splits
 from trivet.recipe.progress import ProgressBars
 from trivet.recipe.recipe import Recipe
-from trivet.recipe.run import Plan, train_run
+from trivet.recipe.run import Plan
 from trivet.recipe.run_folder import RunFolder, load_recipe, open_run_folder, write_json
 from trivet.recipe.tensorboard import TensorBoard
 from trivet.recipe.tensorboard import installed as tensorboard_installed
+from trivet.recipe.watched import train_watched
 from trivet.train.loop import Listener
 
 
@@ -69,8 +70,8 @@ def fit(
     audit = audit_before_training(splits, made.model.size_hw)
     write_json(folder.findings, audit.to_json())
     plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
-    train_run(replace(plan, seconds_before=time.monotonic() - began))
-    return FitResult(folder, finish_run(folder, splits, audit.findings))
+    watched = train_watched(replace(plan, seconds_before=time.monotonic() - began))
+    return FitResult(folder, finish_run(folder, splits, audit.findings, watched=watched))
 
 
 def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> FitResult:
@@ -90,10 +91,10 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
     shown = default_listeners(made, splits, folder) if listeners is None else listeners
     audit = audit_before_training(splits, made.model.size_hw)
     write_json(folder.findings, audit.to_json())
-    train_run(
+    watched = train_watched(
         Plan(made, folder, splits.train, splits.val, resume=folder.checkpoint.is_file(), listeners=shown)
     )
-    return FitResult(folder, finish_run(folder, splits, audit.findings))
+    return FitResult(folder, finish_run(folder, splits, audit.findings, watched=watched))
 
 
 def default_listeners(recipe: Recipe, splits: Splits, folder: RunFolder) -> list[Listener]:

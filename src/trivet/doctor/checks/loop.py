@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.source import one_line_patch
-from trivet.doctor.trace import Trace
+from trivet.doctor.trace import OptimizerTrace, Trace
 
 
 def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
@@ -103,9 +103,15 @@ def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
 
 def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
     """A learning rate that is used up long before training ends."""
-    if not trace.schedulers:
+    by_hand = [optimizer for optimizer in trace.optimizers if optimizer.rate_last < optimizer.rate_max]
+    if not trace.schedulers and not by_hand:
         raise NotCheckedError("no learning-rate scheduler was seen")
     need_steps(trace, 20)
+    scheduled = {scheduler.optimizer for scheduler in trace.schedulers}
+    for i, optimizer in enumerate(trace.optimizers):
+        starved = optimizer.steps_starved / max(1, optimizer.steps)
+        if i not in scheduled and starved > 0.3 and optimizer.rate_place is not None:
+            yield _starved_by_hand(optimizer, starved)
     for scheduler in trace.schedulers:
         if scheduler.optimizer is None or scheduler.inside_another or scheduler.kind == "ReduceLROnPlateau":
             continue
@@ -134,6 +140,21 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
                 "step it once an epoch, or give its numbers in steps",
                 verdict="proven",
             )
+
+
+def _starved_by_hand(optimizer: OptimizerTrace, starved: float) -> Finding:
+    return Finding(
+        "scheduler-collapses-lr",
+        "error",
+        f"{starved:.0%} of all steps ran at less than a thousandth of the highest learning rate "
+        f"({optimizer.rate_max:.3g} to {optimizer.rate_last:.3g})",
+        where(optimizer.rate_place, optimizer.name or optimizer.kind),
+        {"rate_max": optimizer.rate_max, "rate_last": optimizer.rate_last, "steps": optimizer.steps}
+        | {"share_starved": starved},
+        f"`{optimizer.rate_place.code if optimizer.rate_place else ''}` is reached too often",
+        "change the rate once an epoch, or by less",
+        verdict="proven",
+    )
 
 
 def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from trivet.doctor.checks.common import NotCheckedError, count_text, listed, need_steps, parts_of, where
 from trivet.doctor.finding import Finding, Severity
@@ -182,6 +183,7 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
         and any(trace.optimizers[i].steps > trace.optimizers[i].skipped + 2 for i in p.optimizers)
         and any(trace.optimizers[i].rate_max > 0 for i in p.optimizers)
     ]
+    yield from _frozen_optimizers(trace)
     if still:
         parts = parts_of(still, [p for p in trace.parameters if p.optimizers])
         optimizer = trace.optimizers[still[0].optimizers[0]]
@@ -189,14 +191,42 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
             "parameter-never-changes",
             "error",
             f"{listed(parts)} gets gradients and is in the {optimizer.kind}, but never changes",
-            where(optimizer.step_place or optimizer.place, parts[0]),
-            {"parts": parts, "rate_max": optimizer.rate_max, "steps": optimizer.steps}
+            where(
+                optimizer.step_place or optimizer.place if still[0].contiguous else still[0].place, parts[0]
+            ),
+            {
+                "parts": parts,
+                "contiguous": still[0].contiguous,
+                "rate_max": optimizer.rate_max,
+                "steps": optimizer.steps,
+            }
             | {"gradient_norm": max(still[0].gradient_norms, default=0.0)},
-            "the update has no effect: it is lost to rounding, undone, or written to another tensor",
+            "the update has no effect: it is lost to rounding, undone, or written to another tensor"
+            if still[0].contiguous
+            else "its values are not contiguous in memory: an update through a reshaped copy does not reach it",
             "compare a weight before and after `optimizer.step()`; look for a learning rate below the type's "
             "precision, weights that are reloaded each step, and tensors that are not contiguous",
             verdict="proven",
         )
+
+
+def _frozen_optimizers(trace: Trace) -> Iterator[Finding]:
+    """Optimizers that step although nothing they hold requires a gradient."""
+    for i, optimizer in enumerate(trace.optimizers):
+        held = [p for p in trace.parameters if i in p.optimizers]
+        idle = held and all(not p.requires_grad and not p.changed and not p.with_gradient for p in held)
+        if idle and optimizer.steps >= 3 and trace.backward.calls >= 3:
+            parts = parts_of(held, trace.parameters)
+            yield Finding(
+                "parameter-never-changes",
+                "error",
+                f"the {optimizer.kind} holds only {listed(parts)}, which is frozen: nothing it holds is ever trained",
+                where(optimizer.place, parts[0]),
+                {"parts": parts, "steps": optimizer.steps, "parameters": sum(p.count for p in held)},
+                "its parameters do not require a gradient",
+                "unfreeze them (`requires_grad_(True)`), or give the optimizer what is to be trained",
+                verdict="proven",
+            )
 
 
 def _zero_by_construction(p: ParameterTrace, trace: Trace) -> bool:
@@ -222,7 +252,7 @@ def unregistered_module(trace: Trace) -> Iterator[Finding]:
             "note" if trained else "error",
             f"`{holder}` holds modules in a plain list or dict: {count_text(sum(p.count for p in group))} "
             f"parameters are {'not saved with the model' if trained else 'never trained'}",
-            where(group[0].place, holder),
+            where(group[0].hidden_at or group[0].place, holder),
             {
                 "parameters": sum(p.count for p in group),
                 "modules": len({p.name.rsplit(".", 1)[0] for p in group}),
@@ -308,12 +338,20 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
         for part in model.fake_freezes:
             moving = _moving(trace, part)
             if moving:
-                yield _fake(part, moving, "error", "`requires_grad = False` on a module is a plain attribute")
+                why = "`requires_grad = False` on a module is a plain attribute"
+                finding = _fake(part, moving, "error", why)
+                place = model.fake_freeze_places.get(part) or moving[0].place
+                yield replace(finding, where=where(place, part))
         for part, place in model.eval_parts.items():
             moving = [p for p in _moving(trace, part) if p.in_eval and not p.in_train]
             if moving and part not in model.fake_freezes:
                 finding = _fake(part, moving, "warning", "`eval()` changes dropout and batch norm only")
-                yield Finding(**{**vars(finding), "where": where(place, part)})
+                yield replace(finding, where=where(place, part))
+    wrong = [p for p in trace.parameters if p.misspelt and p.requires_grad and p.optimizers and p.changed]
+    if wrong:
+        part = parts_of(wrong, trace.parameters)[0]
+        why = f"`{wrong[0].misspelt}` is no attribute of a parameter that does anything: `requires_grad` is meant"
+        yield replace(_fake(part, wrong, "error", why), where=where(wrong[0].misspelt_at, part))
 
 
 def _moving(trace: Trace, part: str) -> list[ParameterTrace]:

@@ -65,7 +65,8 @@ class ActivationWatch:
 
     def know(self, ledger: Ledger) -> None:
         """Find the parameters of the layers seen, while they live."""
-        for seen in (*self.relus.values(), *self.layers.values()):
+        seen: Relu | Layer
+        for seen in [*self.relus.values(), *self.layers.values()]:
             weight = seen.weight()
             if seen.entry is None and weight is not None:
                 seen.entry = ledger.find(weight)
@@ -117,7 +118,7 @@ class ActivationWatch:
         if relu is None:
             if len(self.relus) >= MOST:
                 return
-            relu = self.relus[key] = Relu(weakref.ref(before.weight))
+            relu = self.relus[key] = Relu(weakref.ref(vars(before)["_parameters"]["weight"]))
         axis = -1 if isinstance(before, (nn.Linear, nn.LayerNorm)) or output.ndim == 2 else 1
         fired = (output > 0).movedim(axis, -1).flatten(0, -2).any(0).cpu()
         if not relu.steps:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trivet.doctor.exceptions import describe_exception
+from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.trace import Cost, ModelTrace, Trace
 
 if TYPE_CHECKING:
@@ -69,8 +70,14 @@ def _fill_parameters(probe: "Probe", trace: Trace) -> None:
             record.called_with_gradient = bool(entry.calls.train_gradient or entry.calls.eval_gradient)
         elif entry.owner is not None and probe.modules.calls and not probe.modules.compiled:
             record.called = False
+        unseen = (
+            record.optimizers and record.observed >= 3 and not record.with_gradient and record.requires_grad
+        )
+        if unseen and record.cut is None and probe.training.backward.calls:
+            words = [word for word in record.name.split(".") if word not in ("weight", "bias")]
+            record.cut = cut_in_source(probe.survey.files(), words[-1])
         trace.parameters.append(record)
-    trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.cuts.values()}
+    trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.ordered()}
 
 
 def _fill_models(probe: "Probe", trace: Trace) -> None:

@@ -1,17 +1,26 @@
-"""Watches where the user's code takes tensors out of the graph: `detach`, `item`, `numpy`."""
+"""Watches where the user's code takes tensors out of the graph: `detach`, `item`, `torch.tensor(...)`, `no_grad`."""
 
+import ast
+import linecache
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.session import Patches, Session, compiling
-from trivet.doctor.source import Place, calling_frame, is_user_file, place_of_frame
+from trivet.doctor.source import Place, calling_frame, is_user_file, parsed, place_of_frame, user_frames
 
-CUTTERS = ("detach", "argmax", "round", "sign")
+CUTTERS = ("detach", "argmax", "round", "sign", "tensor", "no_grad", "tolist", "item")
+"""What cuts, the surest first: `item` often serves the log only."""
+METHODS = ("detach", "argmax", "round", "sign", "tolist", "item")
+TAKEN = ("data", "detach", "item", "tolist", "numpy")
+COPIES = ("tensor", "as_tensor", "array", "asarray", "float", "int", "Tensor", "FloatTensor")
+OFF = ("no_grad", "inference_mode", "set_grad_enabled(False)")
 NOTED_STEPS = 2
 MOST_NODES = 3000
 
@@ -33,34 +42,124 @@ class CutWatch:
         self.cuts: dict[tuple[str, Place], Cut] = {}
 
     def install(self, patches: Patches) -> None:
-        """Wrap the methods of `torch.Tensor`."""
-        for name in CUTTERS:
+        """Wrap the methods of `torch.Tensor`, and `torch.tensor`."""
+        for name in METHODS:
             patches.wrap(torch.Tensor, name, partial(self._wrap, name))
+        patches.wrap(torch, "tensor", self._wrap_tensor)
+
+    def ordered(self) -> list[Cut]:
+        """Return the cuts, the surest first."""
+        return sorted(self.cuts.values(), key=lambda cut: CUTTERS.index(cut.operation))
 
     def places(self) -> dict[int, Place]:
-        """Where the code cuts leaves that live off, by their ids; the surest cut first."""
+        """Where the code cuts leaves that live off, by their ids."""
         found: dict[int, Place] = {}
-        for cut in sorted(self.cuts.values(), key=lambda cut: CUTTERS.index(cut.operation)):
+        for cut in self.ordered():
             for ref in cut.leaves:
                 if (leaf := ref()) is not None:
                     found.setdefault(id(leaf), cut.place)
         return found
 
+    def observe(self, module: nn.Module, *_: object) -> None:
+        """Note a module with parameters that is called in train mode with gradients switched off."""
+        own = [p for p in vars(module).get("_parameters", {}).values() if p is not None and p.requires_grad]
+        if self.session.steps >= NOTED_STEPS or not own or not module.training or torch.is_grad_enabled():
+            return
+        for frame in user_frames():
+            place = _switched_off(frame.f_code.co_filename, frame.f_lineno)
+            if place is not None:
+                cut = self.cuts.setdefault(("no_grad", place), Cut("no_grad", place, []))
+                cut.leaves += [weakref.ref(p) for p in own]
+                return
+
     def _wrap(self, name: str, original: Any) -> Any:
-        session = self.session
+        session, watch = self.session, self
 
         def cut(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if session.steps < NOTED_STEPS and session.active and not compiling() and self.requires_grad:
-                frame = calling_frame()
-                if frame is not None and is_user_file(frame.f_code.co_filename) and torch.is_grad_enabled():
-                    with session.measured():
-                        watch._note(name, self, place_of_frame(frame))
+            if compiling():
+                return original(self, *args, **kwargs)
+            if session.steps < NOTED_STEPS and session.active and self.requires_grad:
+                watch._see(name, [self])
             return original(self, *args, **kwargs)
 
-        watch = self
         return cut
 
-    def _note(self, name: str, tensor: torch.Tensor, place: Place) -> None:
-        if (name, place) not in self.cuts and len(self.cuts) < 64:
-            leaves = walk_graph([tensor], most=MOST_NODES).leaves.values()
-            self.cuts[name, place] = Cut(name, place, [weakref.ref(leaf) for leaf in leaves])
+    def _wrap_tensor(self, original: Any) -> Any:
+        session = self.session
+
+        def tensor(*args: Any, **kwargs: Any) -> Any:
+            if compiling():
+                return original(*args, **kwargs)
+            if session.steps < NOTED_STEPS and session.active:
+                data = args[0] if args else kwargs.get("data")
+                items = data[:64] if isinstance(data, (list, tuple)) else [data]
+                copied = [item for item in items if isinstance(item, torch.Tensor) and item.requires_grad]
+                if copied:
+                    self._see("tensor", copied)
+            return original(*args, **kwargs)
+
+        return tensor
+
+    def _see(self, name: str, tensors: list[torch.Tensor]) -> None:
+        frame = calling_frame()
+        if frame is None or not is_user_file(frame.f_code.co_filename) or not torch.is_grad_enabled():
+            return
+        with self.session.measured():
+            place = place_of_frame(frame)
+            if (name, place) not in self.cuts and len(self.cuts) < 64:
+                leaves = walk_graph(tensors, most=MOST_NODES).leaves.values()
+                self.cuts[name, place] = Cut(name, place, [weakref.ref(leaf) for leaf in leaves])
+
+
+def cut_in_source(files: Iterable[str], name: str) -> Place | None:
+    """Return the first line outside `__init__` that reads `x.name` for its values only: `.data`, `.item()`, `float`."""
+    for file in dict.fromkeys(files):
+        tree = parsed(file)
+        for function in ast.walk(tree) if tree is not None else ():
+            if (
+                not isinstance(function, ast.FunctionDef)
+                or "init" in function.name
+                or "reset" in function.name
+            ):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.expr) and not _is_target(node) and _takes_values(node, name):
+                    line = linecache.getline(file, node.lineno).strip()
+                    return Place(file, node.lineno, line, function.name)
+    return None
+
+
+def _is_target(node: ast.expr) -> bool:
+    return isinstance(getattr(node, "ctx", None), ast.Store)
+
+
+def _takes_values(node: ast.expr, name: str) -> bool:
+    if isinstance(node, ast.Attribute) and node.attr in TAKEN:
+        return _names(node.value, name)
+    if isinstance(node, ast.Call):
+        function = node.func
+        called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        return called in COPIES and any(_names(argument, name) for argument in node.args)
+    return False
+
+
+def _names(node: ast.expr, name: str) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == name for part in ast.walk(node))
+
+
+def _switched_off(file: str, line: int) -> Place | None:
+    """The `with torch.no_grad()` around a line, or the decorator of its function."""
+    tree = parsed(file)
+    for node in ast.walk(tree) if tree is not None else ():
+        if not hasattr(node, "lineno") or not node.lineno <= line <= (node.end_lineno or line):
+            continue
+        off: list[ast.expr] = []
+        if isinstance(node, (ast.With, ast.AsyncWith)):
+            off = [item.context_expr for item in node.items]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            off = node.decorator_list
+        for expression in off:
+            if any(word in ast.unparse(expression) for word in OFF):
+                at = expression.lineno
+                return Place(file, at, linecache.getline(file, at).strip())
+    return None

@@ -35,7 +35,7 @@ class GraphWatch:
 
     def plant(self, losses: tuple[torch.Tensor, ...]) -> None:
         """Mark the graph of a loss before its backward."""
-        node = losses[0].grad_fn if losses else None
+        node: Any = losses[0].grad_fn if losses else None
         if node is not None:
             mark = _Mark()
             node.metadata[KEY] = mark
@@ -75,7 +75,8 @@ def _leads_to(value: Any, marks: set[int], depth: int = 0) -> bool:
         return any(_leads_to(item, marks, depth + 1) for item in list(value)[:64])
     if not isinstance(value, torch.Tensor) or value.grad_fn is None:
         return False
-    level, seen = [value.grad_fn], set()
+    level: list[Any] = [value.grad_fn]
+    seen: set[Any] = set()
     while level and len(seen) < 5000:
         node = level.pop()
         if node in seen:

@@ -204,8 +204,11 @@ class ModuleWatch:
 
     def _note_load(self, module: nn.Module, state: Any, strict: bool) -> None:
         own = module.state_dict()
-        if self.session.steps or not hasattr(state, "items"):
-            return
+        calls = self.calls.get(id(module))
+        if not hasattr(state, "items") or (
+            calls is not None and (calls.train_gradient or calls.eval_gradient)
+        ):
+            return  # a model that was trained gets its best or averaged weights back
         given = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
         matched = [key for key in given if isinstance(own.get(key), torch.Tensor) and not is_lazy(own[key])]
         same = [key for key in matched if given[key].data_ptr() == own[key].data_ptr() and given[key].numel()]

@@ -1,6 +1,7 @@
 """Surveys the models: the names of parameters, what holds them, and the shape of their containers."""
 
 import ast
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import nn
 from trivet.doctor.probe.fills import FillWatch
 from trivet.doctor.probe.ledger import Ledger, is_lazy
 from trivet.doctor.probe.modules import BATCH_NORMS, CallRecord, ModuleWatch, depends_on_mode
-from trivet.doctor.source import statement
+from trivet.doctor.probe.written import sets_attribute, sets_false, written_at
+from trivet.doctor.source import statement, user_frames
 from trivet.doctor.trace import BatchNormTrace, ModelTrace, RepeatedModule
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
@@ -49,13 +51,12 @@ class Survey:
             record = self.modules.roots.get(id(root))
             if record is not None and record.ref() is root:
                 record.name = name
-            for owner_path, attribute, index, module in _kept_in_plain_containers(root):
-                self._enter(
-                    module,
-                    f"{name}.{owner_path}{attribute}[{index}]",
-                    name,
-                    f"{name}.{owner_path}{attribute}",
-                )
+            for owner_path, attribute, index, kept in _kept_in_plain_containers(root):
+                holder = f"{name}.{owner_path}{attribute}"
+                if isinstance(kept, nn.Module):
+                    self._enter(kept, f"{holder}[{index}]", name, holder)
+                elif not is_lazy(kept):
+                    self._enter_parameter(kept, f"{holder}[{index}]", name, holder)
 
     def _survey_model(self, root: nn.Module, name: str) -> None:
         trace = self.models.setdefault(name, ModelTrace(name, type(root).__name__))
@@ -66,6 +67,11 @@ class Survey:
             full = f"{name}.{path}" if path else name
             if vars(module).get("requires_grad", True) is False and full not in trace.fake_freezes:
                 trace.fake_freezes.append(full)
+                last = full.rpartition(".")[2]
+                place = written_at(self.files(), sets_false("requires_grad", "" if last.isdigit() else last))
+                place = place or written_at(self.files(), sets_false("requires_grad"))
+                if place is not None:
+                    trace.fake_freeze_places[full] = place
             if isinstance(module, BATCH_NORMS):
                 self._note_norm(full, module)
             if isinstance(module, CONTAINERS):
@@ -73,6 +79,20 @@ class Survey:
             place = self.modules.last_switch(module, to_train=False)
             if path and place and not module.training and root.training and not _only_normalises(module):
                 trace.eval_parts[full] = place
+
+    def files(self) -> list[str]:
+        """The user's files in which modules are made or steps are taken, those of the models first."""
+        places = [place for _, place in self.modules.made.values() if place is not None]
+        calling = [frame.f_code.co_filename for frame in user_frames()]
+        return list(dict.fromkeys([*(place.file for place in places), *calling]))
+
+    def _enter_parameter(self, parameter: nn.Parameter, name: str, model: str, holder: str) -> None:
+        """Know a parameter that is kept in a plain list or dict of a module."""
+        trace = self.ledger.enter(parameter, name, model, None)
+        trace.model, trace.registered, trace.hidden_in = model, False, holder
+        if trace.hidden_at is None:
+            trace.hidden_at = written_at(self.files(), sets_attribute(holder.rpartition(".")[2]))
+        trace.place = trace.place or trace.hidden_at
 
     def _enter(self, module: nn.Module, name: str, model: str, hidden_in: str | None) -> None:
         for path, layer in module.named_modules():
@@ -82,6 +102,12 @@ class Survey:
                 full = ".".join(part for part in (name, path, key) if part)
                 trace = self.ledger.enter(parameter, full, model, layer)
                 trace.registered, trace.hidden_in = hidden_in is None, hidden_in
+                if hidden_in is not None and trace.hidden_at is None:
+                    trace.hidden_at = written_at(self.files(), sets_attribute(hidden_in.rpartition(".")[2]))
+                trace.contiguous = parameter.is_contiguous()
+                if not trace.misspelt and (wrong := _misspelt(parameter)):
+                    trace.misspelt = wrong
+                    trace.misspelt_at = written_at(self.files(), sets_false(wrong))
                 trace.place = self.modules.place_of_parameter(parameter) or self.modules.place_of(layer)
                 trace.filled = self.fills.place_of(parameter)
                 entry, calls = self.ledger.find(parameter), self.modules.calls.get(id(layer))
@@ -159,15 +185,21 @@ def _only_normalises(module: nn.Module) -> bool:
     )
 
 
-def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module]]:
-    """Yield modules in plain lists, tuples and dicts of a model's modules: path of the owner, attribute, index."""
-    registered = {id(module) for module in root.modules()}
+def _misspelt(parameter: nn.Parameter) -> str:
+    """An attribute of a parameter, set to False, whose name is nearly `requires_grad`."""
+    false = [key for key, value in vars(parameter).items() if value is False and not key.startswith("_")]
+    return next(iter(difflib.get_close_matches("requires_grad", false, 1, 0.8)), "")
+
+
+def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module | nn.Parameter]]:
+    """Yield modules and parameters in plain lists, tuples and dicts of a model's modules: path of the owner, attribute, index."""
+    registered = {id(thing) for thing in (*root.modules(), *root.parameters())}
     for path, module in list(root.named_modules()):
         for attribute, value in list(vars(module).items()):
             if attribute.startswith("_") and attribute in ("_modules", "_parameters", "_buffers"):
                 continue
             for index, item in _items(value):
-                if isinstance(item, nn.Module) and id(item) not in registered:
+                if isinstance(item, (nn.Module, nn.Parameter)) and id(item) not in registered:
                     yield f"{path}." if path else "", attribute, index, item
 
 
