@@ -65,8 +65,8 @@ class ActivationWatch:
 
     def know(self, ledger: Ledger) -> None:
         """Find the parameters of the layers seen, while they live."""
-        seen: Relu | Layer
-        for seen in [*self.relus.values(), *self.layers.values()]:
+        every: list[Relu | Layer] = [*self.relus.values(), *self.layers.values()]
+        for seen in every:
             weight = seen.weight()
             if seen.entry is None and weight is not None:
                 seen.entry = ledger.find(weight)

@@ -151,12 +151,14 @@ def _switched_off(file: str, line: int) -> Place | None:
     """The `with torch.no_grad()` around a line, or the decorator of its function."""
     tree = parsed(file)
     for node in ast.walk(tree) if tree is not None else ():
-        if not hasattr(node, "lineno") or not node.lineno <= line <= (node.end_lineno or line):
+        if not isinstance(node, (ast.With, ast.AsyncWith, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if not node.lineno <= line <= (node.end_lineno or line):
             continue
         off: list[ast.expr] = []
         if isinstance(node, (ast.With, ast.AsyncWith)):
             off = [item.context_expr for item in node.items]
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        else:
             off = node.decorator_list
         for expression in off:
             if any(word in ast.unparse(expression) for word in OFF):

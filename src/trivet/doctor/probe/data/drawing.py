@@ -90,6 +90,6 @@ def _pillow(args: tuple[Any, ...], _: dict[str, Any]) -> torch.Tensor | None:
 
 def _opencv(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
     canvas = args[0] if args else kwargs.get("img", kwargs.get("image"))
-    if getattr(canvas, "ndim", 0) != 2 or canvas.dtype.kind not in "iu" or canvas.size > 1 << 22:
+    if canvas is None or getattr(canvas, "ndim", 0) != 2 or canvas.dtype.kind not in "iu" or canvas.size > 1 << 22:
         return None
     return torch.tensor(canvas.astype("int64"))

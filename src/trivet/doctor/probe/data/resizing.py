@@ -78,12 +78,12 @@ class ResizeWatch:
                 with watch.allowance.measured(), torch.no_grad():
                     pair = read(args, kwargs, value)
                     if pair is not None:
-                        watch._note(name, *pair, worker)
+                        watch._note(name, *pair, worker=worker)
             return value
 
         return resize
 
-    def _note(self, name: str, given: torch.Tensor, made: torch.Tensor, worker: Any) -> None:
+    def _note(self, name: str, given: torch.Tensor, made: torch.Tensor, *, worker: Any) -> None:
         ids = given.unique()
         if len(ids) > MOST_IDS or float(ids[-1] - ids[0]) < 2 or bool((ids != ids.round()).any()):
             return
@@ -144,7 +144,7 @@ def _of_numpy(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     given = args[0] if args else kwargs.get("src")
     method = kwargs.get("interpolation", args[5] if len(args) > 5 else 1)
-    if method == 0 or getattr(given, "ndim", 0) != 2 or given.size > 1 << 22 or given.dtype.kind not in "iuf":
+    if given is None or method == 0 or getattr(given, "ndim", 0) != 2 or given.size > 1 << 22 or given.dtype.kind not in "iuf":
         return None
     return torch.tensor(given.astype("float32"))[None], torch.tensor(value.astype("float32"))[None]
 
