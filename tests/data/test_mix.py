@@ -76,8 +76,8 @@ class TestMosaic:
 
 class TestMixup:
     def test_exact_pixels_and_all_boxes(self):
-        first = painted((20, 20), [(0, 0, 10, 10)], crowd=[0])
-        second = painted((20, 20), [(5, 5, 20, 20), (0, 0, 2, 2)], first=7)
+        first = replace(painted((20, 20), [(0, 0, 10, 10)], crowd=[0]), mask=None)
+        second = replace(painted((20, 20), [(5, 5, 20, 20), (0, 0, 2, 2)], first=7), mask=None)
         blended = mixup(first, second, share=0.75)
         expected = 0.75 * first.image + 0.25 * second.image
         assert np.abs(blended.image - expected).max() <= 0.5
@@ -86,8 +86,15 @@ class TestMixup:
         assert blended.boxes_xyxy.tolist() == [[0, 0, 10, 10], [5, 5, 20, 20], [0, 0, 2, 2]]
 
     def test_one_size(self):
+        first, second = (replace(painted(size_hw), mask=None) for size_hw in ((20, 20), (20, 24)))
         with pytest.raises(UsageError, match=r"one size, got \(20, 20\) .* and \(20, 24\)"):
-            mixup(painted((20, 20)), painted((20, 24)), share=0.5)
+            mixup(first, second, share=0.5)
+
+    def test_masks_are_refused(self):
+        boxes, masked = replace(painted((20, 20)), mask=None), painted((20, 20))
+        for pair in ((boxes, masked), (masked, boxes)):
+            with pytest.raises(UsageError, match="a pixel of a mask has one label"):
+                mixup(*pair, share=0.5)
 
 
 class TestMix:
