@@ -124,7 +124,7 @@ def test_a_placebo_changes_nothing_that_is_computed(name):
         optimizer.step()
         trial.patches.undo()
         steps.append(
-            (float(loss), trial.clears, model.training, [p.detach().clone() for p in model.parameters()])
+            (loss.item(), trial.clears, model.training, [p.detach().clone() for p in model.parameters()])
         )
     assert steps[0][:3] == steps[1][:3]
     assert all(torch.equal(a, b) for a, b in zip(steps[0][3], steps[1][3], strict=True))

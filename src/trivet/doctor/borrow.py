@@ -102,7 +102,11 @@ class _Keeper:
             return self._remember_tensor(thing)
         if isinstance(thing, torch.Generator):
             state = thing.get_state()
-            self._undo.append(lambda: thing.set_state(state) and None)
+
+            def put_back() -> None:
+                thing.set_state(state)
+
+            self._undo.append(put_back)
             return []
         if isinstance(thing, (list, deque, dict, set)) and len(thing) <= MOST_ITEMS:
             return self._remember_container(thing)

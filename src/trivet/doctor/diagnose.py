@@ -111,10 +111,10 @@ def fresh(value: Any) -> Any:
     return type(value)(map(fresh, value)) if isinstance(value, (list, tuple)) else value
 
 
-def step_with(optimizer: torch.optim.Optimizer, compute_loss: Callable[[], torch.Tensor]) -> torch.Tensor:
+def step_with(optimizer: torch.optim.Optimizer, compute_loss: Callable[[], torch.Tensor]) -> None:
     """Take one step; an optimizer that evaluates the loss several times (LBFGS) is given the closure it wants."""
 
-    def closure() -> torch.Tensor:
+    def closure() -> Any:
         optimizer.zero_grad()
         loss = compute_loss()
         loss.backward()
@@ -122,10 +122,10 @@ def step_with(optimizer: torch.optim.Optimizer, compute_loss: Callable[[], torch
 
     closure_wanted = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure_wanted is not None and closure_wanted.default is inspect.Parameter.empty:
-        return optimizer.step(closure)  # type: ignore[call-overload, no-any-return]
-    loss = closure()
-    optimizer.step()
-    return loss
+        optimizer.step(closure)
+    else:
+        closure()
+        optimizer.step()
 
 
 def _take_steps(
@@ -139,9 +139,11 @@ def _take_steps(
         optimizer = torch.optim.SGD(trained or [nn.Parameter(torch.zeros(1))], lr=STEP_SIZE)
     for _ in range(STEPS):
         inputs, targets = fresh(tuple(batch))
-        step_with(
-            optimizer, lambda given=inputs, wanted=targets: loss_function(call_model(model, given), wanted)
-        )  # type: ignore[misc]
+
+        def compute_loss(given: Any = inputs, wanted: Any = targets) -> torch.Tensor:
+            return loss_function(call_model(model, given), wanted)
+
+        step_with(optimizer, compute_loss)
 
 
 def _watched(loss_function: Loss) -> Loss:
