@@ -29,6 +29,20 @@ class DataError(UsageError):
     """A file of a data set cannot be used; the message names the file."""
 
 
+class StorageError(RuntimeError):
+    """A file cannot be written: the disk is full, say, or the folder is read-only.
+
+    Args:
+        message: The file, and the system's reason.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}\n{hint}")
+        self.message = message
+        self.hint = hint
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on, though what the user gave was well formed (a loss that is not finite, say).
 

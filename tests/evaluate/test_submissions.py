@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.evaluate.coco_tables import coco_eval
-from trivet.errors import DataError, UsageError
+from trivet.errors import DataError, StorageError, UsageError
 from trivet.evaluate.board import check_box_submission, check_mask_submission
 from trivet.evaluate.mask_counts import SegmentationCounts
 from trivet.evaluate.submissions import (
@@ -154,7 +154,7 @@ def test_writing_is_whole_or_not_at_all(mask_file):
         write_mask_submission(mask_file, [(IMAGES[0], masks()[0])] * 2)
     assert mask_file.read_bytes() == before
     assert [path.name for path in mask_file.parent.iterdir()] == [mask_file.name]
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(StorageError, match="cannot write"):
         write_mask_submission(mask_file / "below", [])
 
 

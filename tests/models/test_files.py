@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.models.tiny import tiny_model
-from trivet.errors import UsageError
+from trivet.errors import StorageError, UsageError
 from trivet.models.files import plain_state, read_weights, save_weights
 from trivet.structures import LabelMap
 
@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("trivet.models.files.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         save_weights(tiny_model(), path)
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]

@@ -14,7 +14,7 @@ from trivet.cli.fit import fit
 from trivet.cli.models import models
 from trivet.cli.predict import predict
 from trivet.cli.score import score
-from trivet.errors import TrainingError, UsageError
+from trivet.errors import StorageError, TrainingError, UsageError
 
 FAILED, MISUSED = 1, 2
 """Exit codes: a failed run or findings of severity error; a call that cannot be carried out."""
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(given, prog_name="trivet", standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
-    except (UsageError, TrainingError) as fault:
+    except (UsageError, TrainingError, StorageError) as fault:
         if debug:
             raise
         _print_error(fault.message, fault.hint)
@@ -67,6 +67,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         told = fault.format_message() if hasattr(fault, "format_message") else str(fault)
         _print_error(told, f"{context.command_path if context else 'trivet'} --help")
         return MISUSED
+    except OSError as fault:
+        if debug:
+            raise
+        place = f"{fault.filename}: " if fault.filename else ""
+        _print_error(f"{place}{fault.strerror or fault}", "--debug shows where it happened")
+        return FAILED
     except (typer.Abort, KeyboardInterrupt):
         _print_error("interrupted", None)
         return FAILED

@@ -3,7 +3,6 @@
 A class's category id is its id in the annotation files where the label map's are numbers, else label + 1.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import msgspec
 import numpy as np
 
 from trivet.errors import DataError
+from trivet.storage import whole_file
 from trivet.structures import LabelMap, PredictionTable, TruthTable
 
 _ROWS_AT_ONCE = 10_000
@@ -73,20 +73,13 @@ def write_coco_results(path: str | Path, predictions: PredictionTable, labels: L
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     category_ids = np.array(category_ids_of(labels), np.int64)[predictions.labels]
     columns = (predictions.image_ids, category_ids, boxes, predictions.scores.astype(np.float64))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(b"[")
-            for start in range(0, len(predictions), _ROWS_AT_ONCE):
-                part = (column[start : start + _ROWS_AT_ONCE].tolist() for column in columns)
-                rows = [
-                    _Row(image, label, box, score) for image, label, box, score in zip(*part, strict=True)
-                ]
-                file.write((b",\n" if start else b"") + msgspec.json.encode(rows)[1:-1])
-            file.write(b"]\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        file.write(b"[")
+        for start in range(0, len(predictions), _ROWS_AT_ONCE):
+            part = (column[start : start + _ROWS_AT_ONCE].tolist() for column in columns)
+            rows = [_Row(image, label, box, score) for image, label, box, score in zip(*part, strict=True)]
+            file.write((b",\n" if start else b"") + msgspec.json.encode(rows)[1:-1])
+        file.write(b"]\n")
 
 
 def category_ids_of(labels: LabelMap) -> list[int]:

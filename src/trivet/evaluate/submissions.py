@@ -7,9 +7,8 @@ memory at a time.
 """
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import UInt8
 
 from trivet.errors import DataError, UsageError
+from trivet.storage import whole_file
 from trivet.structures import Detections
 
 MASK_SIDE = 256
@@ -255,22 +255,14 @@ def _opened(path: Path) -> Iterator[TextIO]:
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[tuple[str, str]]) -> int:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     seen: set[str] = set()
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            for image_id, text in rows:
-                if image_id in seen:
-                    raise UsageError(f"image {image_id!r} comes twice", "a submission has one row an image")
-                seen.add(image_id)
-                fields = {"image_id": image_id, "PredictionString": text}
-                writer.writerow([fields[name] for name in header])
-        unfinished.replace(path)
-    except OSError as fault:
-        raise UsageError(f"cannot write {path}: {fault.strerror}", "give another path") from fault
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
+    with whole_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for image_id, text in rows:
+            if image_id in seen:
+                raise UsageError(f"image {image_id!r} comes twice", "a submission has one row an image")
+            seen.add(image_id)
+            fields = {"image_id": image_id, "PredictionString": text}
+            writer.writerow([fields[name] for name in header])
     return len(seen)

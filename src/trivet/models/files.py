@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 from trivet.errors import UsageError
 from trivet.models.model import Model
 from trivet.models.spec import ModelSpec
+from trivet.storage import whole_file
 from trivet.structures import LabelMap
 
 # What training scripts wrap around a state dict; averaged weights first, for they are what gets published.
@@ -89,6 +89,7 @@ def save_weights(model: Model, path: str | Path, *, labels: LabelMap | None = No
 
     Raises:
         UsageError: If the number of labels is not the model's number of classes, or there is no such folder.
+        StorageError: If the file cannot be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -99,12 +100,8 @@ def save_weights(model: Model, path: str | Path, *, labels: LabelMap | None = No
     if labels is not None:
         metadata["labels"] = json.dumps(labels.to_json())
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as unfinished:
+        save_file(tensors, unfinished, metadata=metadata)
 
 
 def _read_safetensors(path: Path) -> WeightsFile:

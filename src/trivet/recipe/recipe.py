@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from tomlkit.exceptions import TOMLKitError
 
 from trivet.errors import UsageError, unknown_name
+from trivet.storage import whole_file
 from trivet.structures import TaskName
 from trivet.train.settings import TrainSettings
 
@@ -242,6 +243,5 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
                 item.update(value)
             table.add(tomlkit.key(name), item)
         document.add(section, table)
-    part = path.with_name(path.name + ".part")
-    part.write_text(tomlkit.dumps(document))
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(tomlkit.dumps(document))

@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from trivet.errors import UsageError, look_up
+from trivet.errors import StorageError, UsageError, look_up
 from trivet.geometry.dense_crf import CRF_PRESETS
 from trivet.models.build import build_model
 from trivet.models.files import read_weights
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
+from trivet.storage import whole_file
 from trivet.structures import LabelMap
 from trivet.tasks.classification import ClassificationTask
 from trivet.tasks.detection import DetectionTask
@@ -89,23 +90,35 @@ class RunFolder:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; the file is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def new_run_folder(parent: Path, name: str) -> RunFolder:
-    """Make a new folder `<name>-<number>` under `parent`."""
-    parent.mkdir(parents=True, exist_ok=True)
+    """Make a new folder `<name>-<number>` under `parent`.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-") or "run"
     number = 1
     while True:
         path = parent / f"{stem}-{number}"
         try:
+            parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
         except FileExistsError:
+            if not parent.is_dir():
+                raise StorageError(
+                    f"cannot make a run folder in {parent}: it is a file", "give --out a folder"
+                ) from None
             number += 1
             continue
+        except OSError as fault:
+            raise StorageError(
+                f"cannot make the run folder {path}: {fault.strerror}",
+                "give --out a folder that can be written to",
+            ) from fault
         return RunFolder(path)
 
 

@@ -19,6 +19,7 @@ from trivet.report.contents import AuditContents, DataFacts, History, Picture, R
 from trivet.report.pictures import DrawnPicture, drawn
 from trivet.report.score_sections import score_sections, swatches
 from trivet.report.sentences import audited, learnt
+from trivet.storage import whole_file
 
 TITLES = {
     "score": "Score",
@@ -145,9 +146,9 @@ def _write(
         sections={name: data for name, data in sections.items() if data},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="replace")
-    return part.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
+    return path
 
 
 def _figure(value: float, digits: int = 3) -> str:

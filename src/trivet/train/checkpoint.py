@@ -5,7 +5,6 @@ in the file's header.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trivet.errors import UsageError
+from trivet.storage import whole_file
 
 FORMAT = "trivet-checkpoint-1"
 
@@ -24,17 +24,17 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
     """Write tensors and JSON-able facts; the file is there whole or not at all.
 
     Args:
-        path: The file; a neighbour with the ending `.part` is written first.
+        path: The file.
         tensors: By name, on any device.
         facts: Anything `json.dumps` takes.
+
+    Raises:
+        StorageError: If it cannot be written; the checkpoint that was there is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     saved = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(saved, part, metadata={"format": FORMAT, "facts": json.dumps(facts)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        save_file(saved, unfinished, metadata={"format": FORMAT, "facts": json.dumps(facts)})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

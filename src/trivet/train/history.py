@@ -5,7 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from trivet.errors import UsageError
+from trivet.errors import StorageError, UsageError
+from trivet.storage import whole_file
 
 Row = dict[str, float | int | str]
 
@@ -25,18 +26,26 @@ class History:
             self.rows = [row for row in read_history(path) if int(row["step"]) <= until_step]
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")
-            part.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-            part.replace(path)
+            with whole_file(path) as unfinished:
+                unfinished.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, row: Mapping[str, float | int | str]) -> None:
-        """Append a row and flush it to the disk."""
+        """Append a row and flush it to the disk.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
         self.rows.append(dict(row))
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps(dict(row)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with self.path.open("a") as file:
+                    file.write(json.dumps(dict(row)) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as fault:
+                raise StorageError(
+                    f"cannot write {self.path}: {fault.strerror}", "make room there, then go on with --resume"
+                ) from fault
 
 
 def read_history(path: Path) -> list[Row]:
