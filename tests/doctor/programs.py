@@ -93,9 +93,9 @@ train()
     ),
     Program(
         "foreign-parameter-in-optimizer",
-        "model = Net(10)\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)  # HERE\n"
-        "model.head = nn.Linear(8, 4)\n" + LOOP,
-        (("model.head = nn.Linear(8, 4)\n", ""),),
+        "model = Net(10)\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n"
+        "model.head = nn.Linear(8, 4)  # HERE\n" + LOOP,
+        (("model.head = nn.Linear(8, 4)  # HERE\n", ""),),
     ),
     Program(
         "foreign-parameter-in-optimizer",
@@ -251,8 +251,8 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "loss-detached",
         ADAM
         + LOOP.replace(
-            "target)\n", "target)\n    loss = torch.tensor(loss.item(), requires_grad=True)\n"
-        ).replace("backward()", "backward()  # HERE"),
+            "target)\n", "target)\n    loss = torch.tensor(loss.item(), requires_grad=True)  # HERE\n"
+        ),
         (("torch.tensor(loss.item(), requires_grad=True)", "loss"),),
     ),
     Program(
@@ -340,11 +340,11 @@ for epoch in range(3):
         """
 class Soft(Net):
     def forward(self, images):
-        return F.softmax(super().forward(images), dim=1)  # HERE
+        return F.softmax(super().forward(images), dim=1)
 model = Soft()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """
-        + LOOP,
+        + LOOP.replace("target)\n", "target)  # HERE\n"),
         (("F.softmax(super().forward(images), dim=1)", "F.log_softmax(super().forward(images), dim=1)"),),
     ),
     Program(

@@ -7,7 +7,7 @@ import torch
 
 from tests.doctor.data_programs import DATA_PROGRAMS
 from tests.doctor.test_faults import diagnose_source, named
-from trivet.doctor.checks import NotCheckedError, data, generalisation, system
+from trivet.doctor.checks import NotCheckedError, boxes, data, generalisation, system
 from trivet.doctor.probe.data.boxes import BoxWatch
 from trivet.doctor.probe.data.digest import plain_samples, sample_digests
 from trivet.doctor.probe.data.mixing import _leak
@@ -56,19 +56,19 @@ def boxes_seen(boxes: list[list[float]]) -> Trace:
 
 def test_corner_and_size_taken_for_two_corners_is_a_box_format():
     trace = boxes_seen([[20.0, 20, 8, 8], [2, 30, 9, 4], [5, 5, 30, 20], [28, 1, 9, 9]])
-    assert names(data.box_format, trace) == [("box-format", "error")]
-    assert names(data.degenerate_boxes, trace) == []
+    assert names(boxes.box_format, trace) == [("box-format", "error")]
+    assert names(boxes.degenerate_boxes, trace) == []
 
 
 def test_sound_boxes_are_silent():
     trace = boxes_seen([[0.0, 0, 8, 8], [2, 3, 9, 14], [5, 5, 30, 20], [8, 1, 9, 9]])
-    assert names(data.box_format, trace) == names(data.degenerate_boxes, trace) == []
+    assert names(boxes.box_format, trace) == names(boxes.degenerate_boxes, trace) == []
 
 
 def test_boxes_without_extent_are_degenerate_and_no_format():
     trace = boxes_seen([[0.0, 0, 8, 8], [2, 3, 2, 14], [5, 5, 30, 20], [8, 1, 9, 9]])
-    assert names(data.box_format, trace) == []
-    assert names(data.degenerate_boxes, trace) == [("degenerate-boxes", "warning")]
+    assert names(boxes.box_format, trace) == []
+    assert names(boxes.degenerate_boxes, trace) == [("degenerate-boxes", "warning")]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_leak_is_not_judged_before_the_training_set_is_known():
 def test_zero_labels_of_a_detector_with_background():
     trace = Trace()
     trace.data.detections = [DetectionTrace("FasterRCNN", None, labels=9, zeros=4)]
-    assert names(data.label_off_by_one, trace) == [("label-off-by-one", "error")]
+    assert names(boxes.label_off_by_one, trace) == [("label-off-by-one", "error")]
     trace.data.detections = [DetectionTrace("FasterRCNN", None, labels=9, zeros=0)]
-    assert names(data.label_off_by_one, trace) == []
+    assert names(boxes.label_off_by_one, trace) == []
 
 
 @pytest.mark.parametrize(

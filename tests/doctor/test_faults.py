@@ -18,6 +18,7 @@ def diagnose_source(source: str, folder) -> Diagnosis:
     script = folder / "script.py"
     script.write_text(source)
     trace, _ = record_script(str(script))
+    assert trace.faults == []
     return diagnose_trace(trace)
 
 

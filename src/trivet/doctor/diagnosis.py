@@ -47,4 +47,8 @@ def diagnose_trace(trace: Trace, names: Iterable[str] = CHECKS) -> Diagnosis:
             findings += CHECKS[name](trace)
         except NotCheckedError as reason:
             not_checked[name] = str(reason)
+        except Exception as fault:  # a check that fails must not hide what the others found
+            not_checked[name] = f"the check itself failed: {type(fault).__name__}: {fault}"
+    if trace.faults:
+        not_checked["doctor"] = "a part of the doctor itself failed: " + "; ".join(trace.faults)
     return Diagnosis(lead(findings), trace.cost, not_checked, trace.steps)

@@ -10,6 +10,21 @@ from trivet.doctor.source import Place, places_of_stack
 
 DELICATE = ("Log", "Sqrt", "Rsqrt", "Reciprocal", "Div", "Pow", "Exp", "Acos", "Asin")
 
+SQUASHING = ("Sigmoid", "Tanh")
+RESHAPES = (
+    "View",
+    "Reshape",
+    "UnsafeView",
+    "Squeeze",
+    "Unsqueeze",
+    "Permute",
+    "Transpose",
+    "TBackward",
+    "Clone",
+    "Slice",
+    "Select",
+)
+
 
 @dataclass
 class Graph:
@@ -19,6 +34,7 @@ class Graph:
         leaves: Tensors that gather a gradient, by id; held so that the ids stay theirs.
         operations: Name of the operation and the user's line, of nodes that were traced, loss first.
         delicate: Nodes of operations that are not finite everywhere, loss first.
+        squashing: Count of nodes that saturate, such as the sigmoid.
         size: Count of nodes.
         whole: Whether the walk came to its end.
     """
@@ -26,6 +42,7 @@ class Graph:
     leaves: dict[int, torch.Tensor] = field(default_factory=dict)
     operations: list[tuple[str, Place]] = field(default_factory=list)
     delicate: list[Any] = field(default_factory=list)
+    squashing: int = 0
     size: int = 0
     whole: bool = True
 
@@ -67,12 +84,23 @@ def place_of_node(node: Any) -> Place | None:
     return places[0] if places else None
 
 
+def without_reshapes(node: Any) -> Any:
+    """Return the node behind operations that only change the shape of what it made."""
+    while node.name().startswith(RESHAPES) and len(node.next_functions) == 1:
+        behind = node.next_functions[0][0]
+        if behind is None or hasattr(behind, "variable"):
+            break
+        node = behind
+    return node
+
+
 def _note(node: Any, graph: Graph) -> None:
     graph.size += 1
     variable = getattr(node, "variable", None)
     if variable is not None:
         graph.leaves[id(variable)] = variable
     name = node.name()
+    graph.squashing += name.startswith(SQUASHING)
     if name.startswith(DELICATE):
         graph.delicate.append(node)
     place = place_of_node(node)

@@ -64,13 +64,13 @@ class RandomTrace:
 
 @dataclass
 class OrderTrace:
-    """Random orders of the samples, drawn at one line with training steps between: how many, and how many equal."""
+    """Random orders of the samples, drawn at one line with training steps between: how many, how many different."""
 
     function: str
     place: Place | None
     size: int
-    draws: int = 1
-    equal: int = 1
+    draws: int = 0
+    different: int = 0
     seeded_at: Place | None = None
 
 

@@ -15,157 +15,10 @@ from typing import Any, TypeVar
 from trivet.doctor.signals import KeptGraphTrace, LayerTrace, OrderTrace, RandomTrace, ReluTrace, RiskTrace
 from trivet.doctor.source import Place
 from trivet.doctor.trace_data import DataTrace
+from trivet.doctor.trace_model import BatchNormTrace, ModelTrace, ParameterTrace
 
 VERSION = 1
 T = TypeVar("T")
-
-
-@dataclass
-class ParameterTrace:
-    """A parameter of a module, or a tensor in an optimizer.
-
-    Args:
-        name: Dotted path from the variable that holds the model: `model.decoder.weight`.
-        model: Name of the outermost module, empty for a tensor of no module.
-        owner: Class of the module that holds it directly.
-        place: Where the user's code makes it.
-        filled: Where a function of `torch.nn.init` last filled it for the user's code.
-        optimizers: Indices of the optimizers that ever held it.
-        observed: Recorded optimizer steps at which it was looked at.
-        with_gradient, with_nonzero: At how many of them it had a gradient, and one other than zero.
-        reached: In how many of the walked backward passes the loss' graph led to it; `None` if none was walked.
-        first_energy: Square of the gradient's norm at the first step that had any.
-        gradient_norms, weight_norms: At recorded steps (a bounded sample), before the update.
-        changed: Whether its values were seen to move; `None` when looked at once only.
-        moved_while_frozen: Steps of an optimizer in which it moved without requiring a gradient.
-        decayed_only: Steps in which its gradient was zero everywhere and the optimizer moved it.
-        called: Whether the module that holds it was called in a recorded step; `None` when not known.
-        called_with_gradient: Whether it was called with gradients enabled.
-        in_eval, in_train: Recorded training steps whose forward found its module in either mode.
-        cut: Where the user's code takes it (or what depends on it) out of the graph.
-        registered: Whether a module hands it out with `parameters()`.
-        hidden_at: Where that attribute is set.
-        misspelt: An attribute of it, set to False, whose name is nearly `requires_grad`.
-        contiguous: Whether its values lie in memory in the order of its shape.
-        hidden_in: The module and attribute of a plain list or dict that keeps it from being registered.
-        poisoned: Values that were never filled, of a model built with poisoned memory.
-        largest, denormal_share: Largest magnitude and share of denormal values when first seen.
-    """
-
-    name: str
-    model: str
-    owner: str
-    shape: list[int]
-    count: int
-    requires_grad: bool
-    place: Place | None = None
-    filled: Place | None = None
-    optimizers: list[int] = field(default_factory=list)
-    observed: int = 0
-    with_gradient: int = 0
-    with_nonzero: int = 0
-    reached: int | None = None
-    first_energy: float = 0.0
-    gradient_norms: list[float] = field(default_factory=list)
-    weight_norms: list[float] = field(default_factory=list)
-    changed: bool | None = None
-    moved_while_frozen: int = 0
-    decayed_only: int = 0
-    called: bool | None = None
-    called_with_gradient: bool = False
-    in_eval: int = 0
-    in_train: int = 0
-    cut: Place | None = None
-    registered: bool = True
-    hidden_in: str | None = None
-    hidden_at: Place | None = None
-    misspelt: str = ""
-    misspelt_at: Place | None = None
-    contiguous: bool = True
-    poisoned: int = 0
-    largest: float = 0.0
-    denormal_share: float = 0.0
-    alive: bool = True
-
-
-@dataclass
-class BatchNormTrace:
-    """A batch-norm layer: its settings, and what went through it while training.
-
-    Args:
-        batches: Batches its running statistics have seen, by its own count.
-        initial: Whether they are still exactly 0 and 1.
-        kept_share: Weight that the initial 0 and 1 had in them when last evaluated in eval mode; 0 when not known.
-        drift: How far they lay from the statistics of training batches then, in standard deviations.
-    """
-
-    name: str
-    momentum: float | None
-    eps: float
-    place: Place | None = None
-    tracks: bool = True
-    affine_trainable: bool = False
-    calls_in_train: int = 0
-    calls_in_eval: int = 0
-    samples: list[int] = field(default_factory=list)
-    batch_sizes: list[int] = field(default_factory=list)
-    jitter: list[float] = field(default_factory=list)
-    batches: int = 0
-    initial: bool = False
-    kept_share: float = 0.0
-    drift: float = 0.0
-
-
-@dataclass
-class ModelTrace:
-    """An outermost module.
-
-    Args:
-        trained: Whether some of its parameters received a gradient.
-        mode_dependent: Whether it holds layers that differ between train and eval (active dropout, batch norm).
-        steps_in_train, steps_in_eval: Optimizer steps whose forward (with gradients) ran in either mode.
-        eval_after_train: Such steps in eval mode after others in train mode.
-        eval_place, train_place: Where the user's code last switched it.
-        evaluations_in_train, evaluations_in_eval: Phases of forwards without gradients between training steps.
-        evaluation_place: Where the first such phase in train mode was called.
-        repeated: Containers that hold one module with parameters several times: container, class, count, line.
-        fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
-        fake_freeze_places: Where these attributes are set.
-        eval_parts: Submodules put to eval on their own while the model trains.
-        frozen_norms: Frozen parts (name) whose batch-norm statistics moved, with the count of batches.
-    """
-
-    name: str
-    kind: str
-    place: Place | None = None
-    trained: bool = False
-    mode_dependent: bool = False
-    steps_in_train: int = 0
-    steps_in_eval: int = 0
-    eval_after_train: int = 0
-    ever_eval: bool = False
-    eval_place: Place | None = None
-    train_place: Place | None = None
-    evaluations_in_train: int = 0
-    evaluations_in_eval: int = 0
-    evaluation_place: Place | None = None
-    repeated: list["RepeatedModule"] = field(default_factory=list)
-    fake_freezes: list[str] = field(default_factory=list)
-    fake_freeze_places: dict[str, Place] = field(default_factory=dict)
-    eval_parts: dict[str, Place] = field(default_factory=dict)
-    frozen_norms: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class RepeatedModule:
-    """One module with parameters in several places of a container."""
-
-    container: str
-    container_kind: str
-    kind: str
-    times: int
-    parameters: int
-    place: Place | None = None
 
 
 @dataclass
@@ -179,9 +32,10 @@ class OptimizerTrace:
             began, of those where this was looked at.
         windows, cancelled: Windows between two steps with several backward passes; of these the ones in which
             gradients were cleared between the passes.
+        emptied: Recorded steps before which gradients that a backward had made were cleared again.
         empty_steps: Steps at which no tensor had a gradient.
         rate_first, rate_max, rate_last: Learning rate of the first group.
-        steps_starved: Steps, after the highest rate, at less than a thousandth of it.
+        steps_starved: Steps, after the highest rate, at less than a hundredth of it.
         skipped: Steps that a gradient scaler left out.
         rate_place: Where the user's code changes the learning rate by hand.
     """
@@ -197,6 +51,7 @@ class OptimizerTrace:
     judged: int = 0
     windows: int = 0
     cancelled: int = 0
+    emptied: int = 0
     empty_steps: int = 0
     weight_decay: float = 0.0
     rate_first: float = 0.0
@@ -321,13 +176,19 @@ class ScalerTrace:
 
 @dataclass
 class BackwardTrace:
-    """The backward passes: how many, from where, and how many parameters the walked graphs reached."""
+    """The backward passes: how many, from where, how many parameters and saturating nodes the walked graphs reached.
+
+    Args:
+        sizes: Step and count of nodes of the walked graphs.
+    """
 
     calls: int = 0
     place: Place | None = None
     walked: int = 0
     reached_parameters: int = 0
     nodes: int = 0
+    squashing: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)
     not_finite: int = 0
     first_not_finite: int | None = None
     weights_finite_then: bool = True
@@ -366,7 +227,7 @@ class Cost:
 
 @dataclass
 class Trace:
-    """All that was recorded of a training."""
+    """All that was recorded of a training; `faults` are those of the probe itself."""
 
     version: int = VERSION
     script: str = ""
@@ -394,6 +255,7 @@ class Trace:
     data: DataTrace = field(default_factory=DataTrace)
     exception: ExceptionTrace | None = None
     poisoned: bool = False
+    faults: list[str] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
     def write(self, path: str | Path) -> None:

@@ -1,10 +1,13 @@
 """What checks share: the reason a check could not be made, and names of groups of parameters."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from statistics import median
 
 from trivet.doctor.finding import Finding, Where
 from trivet.doctor.source import Place
-from trivet.doctor.trace import ParameterTrace, Trace
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_model import ParameterTrace
 
 Check = Callable[[Trace], Iterable[Finding]]
 
@@ -58,10 +61,14 @@ def count_text(count: int) -> str:
 
 
 def falls(trace: Trace, by: float = 0.02) -> bool:
-    """Whether the loss ended lower than it began, by a share, comparing the medians of a fifth at either end."""
+    """Whether the loss ended lower than it began: by a share, and by more than its noise from step to step explains.
+
+    The medians of a fifth at either end are compared; the noise is the median change between neighbours.
+    """
     values = [value for _, value in trace.loss_curve]
     if len(values) < 5:
         return True
     part = max(1, len(values) // 5)
-    first, last = sorted(values[:part])[part // 2], sorted(values[-part:])[part // 2]
-    return last < first - by * abs(first)
+    fall = median(values[:part]) - median(values[-part:])
+    noise = median(abs(b - a) for a, b in pairwise(values)) / (0.6745 * 2**0.5)
+    return fall > by * abs(median(values[:part])) and fall > 2 * noise * (2 / part) ** 0.5

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, listed, need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, listed, where
 from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.trace import InputTrace, Trace
-from trivet.doctor.trace_data import BoxTrace, LeakTrace
-
-TORCHVISION_BOXES = "positive height and width"
+from trivet.doctor.trace_data import LeakTrace
 
 
 def input_normalised_twice(trace: Trace) -> Iterator[Finding]:
@@ -173,92 +171,6 @@ def _either_way(pairs: dict[str, int]) -> list[str]:
     return found
 
 
-def box_format(trace: Trace) -> Iterator[Finding]:
-    """Boxes that are no two corners, where two corners are wanted."""
-    if not trace.data.boxes:
-        raise NotCheckedError("no boxes were seen")
-    for boxes in trace.data.boxes:
-        meant = _meant_format(boxes)
-        if meant:
-            yield Finding(
-                "box-format",
-                "error",
-                f"{boxes.inverted} of {boxes.boxes} boxes end before they begin, such as {boxes.example}; "
-                f"{boxes.boxes - _misfits(boxes, meant)} of them lie in the picture as {meant}",
-                where(boxes.place, boxes.source),
-                {"boxes": boxes.boxes, "inverted": boxes.inverted, "as_size": boxes.as_size}
-                | {"as_centre": boxes.as_centre},
-                f"the annotations are {meant}, and are used as (x1, y1, x2, y2)",
-                "convert them: `torchvision.ops.box_convert(boxes, "
-                f"{'xywh' if meant == '(x, y, width, height)' else 'cxcywh'!r}, 'xyxy')`",
-                verdict="proven",
-            )
-
-
-def _misfits(boxes: BoxTrace, meant: str) -> int:
-    return boxes.boxes - (boxes.as_size if meant.startswith("(x,") else boxes.as_centre)
-
-
-def _meant_format(boxes: BoxTrace) -> str:
-    if boxes.boxes < 4 or boxes.inverted < max(2, 0.05 * boxes.boxes):
-        return ""
-    if boxes.as_size >= 0.99 * boxes.boxes:
-        return "(x, y, width, height)"
-    if boxes.as_centre >= 0.99 * boxes.boxes:
-        return "(centre x, centre y, width, height)"
-    return ""
-
-
-def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
-    """Boxes without width or height."""
-    refused = trace.exception is not None and TORCHVISION_BOXES in trace.exception.message
-    if not trace.data.boxes and not refused:
-        raise NotCheckedError("no boxes were seen")
-    found = [b for b in trace.data.boxes if b.flat + b.inverted and not _meant_format(b)]
-    for boxes in found[:1]:
-        bad = boxes.flat + boxes.inverted
-        harmful = refused or trace.backward.not_finite > 0 or boxes.inverted > 0
-        yield Finding(
-            "degenerate-boxes",
-            "error" if harmful else "warning",
-            f"{bad} of {boxes.boxes} boxes have no width or no height",
-            where(boxes.place, boxes.source),
-            {"boxes": boxes.boxes, "flat": boxes.flat, "inverted": boxes.inverted, "example": boxes.example},
-            "boxes at the border of a crop, clicks, or rounding leave nothing of them; the logarithm of their size is "
-            "minus infinity",
-            "drop boxes narrower than a pixel or two after each crop and resize, labels with them",
-            verdict="proven",
-        )
-    if refused and not found and trace.exception is not None:
-        place = trace.exception.places[0] if trace.exception.places else None
-        yield Finding(
-            "degenerate-boxes",
-            "error",
-            "the detector refuses boxes without width or height",
-            where(place, "boxes"),
-            {"message": trace.exception.message[:300]},
-            "a crop or rounding leaves nothing of some boxes",
-            "drop boxes narrower than a pixel or two after each crop and resize, labels with them",
-            verdict="proven",
-        )
-
-
-def label_off_by_one(trace: Trace) -> Iterator[Finding]:
-    """Objects labelled 0 where a detector takes 0 for the background."""
-    for seen in trace.data.detections:
-        if seen.zeros >= 2:
-            yield Finding(
-                "label-off-by-one",
-                "error",
-                f"{seen.zeros} of {seen.labels} objects are labelled 0, which `{seen.model}` takes for the background",
-                where(seen.place, seen.model),
-                {"zeros": seen.zeros, "labels": seen.labels},
-                "torchvision's detector keeps class 0 for the background",
-                "add 1 to the labels, and 1 to `num_classes`",
-                verdict="proven",
-            )
-
-
 def samples_mixed(trace: Trace) -> Iterator[Finding]:
     """Pixels or samples that are mixed up by a reshape, or by an operation over the batch."""
     for view in trace.data.views:
@@ -327,60 +239,3 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             "sort both lists, and check that the stems of the file names are equal",
             verdict="suspected",
         )
-
-
-def class_imbalance(trace: Trace) -> Iterator[Finding]:
-    """Classes so rare that the network does not learn them, and nothing weighs them."""
-    need_steps(trace, 30)
-    for seen in trace.data.classes:
-        total = sum(seen.counts)
-        if not total or seen.weighted or seen.late_calls < 5:
-            continue
-        share = max(seen.counts) / total
-        major = seen.counts.index(max(seen.counts))
-        rare = sum(n for i, n in enumerate(seen.late_counts) if i != major)
-        right = sum(n for i, n in enumerate(seen.late_right) if i != major)
-        if share < 0.95 or rare < 10 or _collapsed(seen.late_answers, major):
-            continue
-        recall = right / rare
-        if recall < 0.7:
-            yield Finding(
-                "class-imbalance",
-                "warning",
-                f"class {major} makes up {share:.1%} of the targets, and of the others only {recall:.0%} are found",
-                where(seen.place, seen.function),
-                {"counts": seen.counts[:50], "recall_of_others": recall, "others": rare},
-                "a loss that counts every target alike gains little from the rare ones",
-                "weigh the classes (`weight`, `pos_weight`), draw rare samples more often (`WeightedRandomSampler`), or "
-                "use a focal or Dice loss",
-                verdict="suspected",
-            )
-
-
-def _collapsed(answers: list[int], major: int) -> bool:
-    return bool(answers) and answers[major] >= 0.9995 * sum(answers)
-
-
-def majority_class_collapse(trace: Trace) -> Iterator[Finding]:
-    """A network that answers the most frequent class whatever it is given."""
-    need_steps(trace, 40)
-    for seen in trace.data.classes:
-        total = sum(seen.counts)
-        if not total or seen.late_calls < 5:
-            continue
-        major = seen.counts.index(max(seen.counts))
-        share = seen.counts[major] / total
-        rare = sum(n for i, n in enumerate(seen.late_counts) if i != major)
-        if share >= 0.8 and rare >= 10 and _collapsed(seen.late_answers, major):
-            yield Finding(
-                "majority-class-collapse",
-                "warning",
-                f"the network answers class {major} for {seen.late_answers[major] / sum(seen.late_answers):.2%} of what "
-                f"it is given; {1 - share:.2%} of the targets are of other classes",
-                where(seen.place, seen.function),
-                {"targets": seen.late_counts[:50], "answers": seen.late_answers[:50], "majority": share},
-                "always answering the majority gives a low loss and a high accuracy",
-                "weigh the classes, sample the rare ones more often, or use a focal or Dice loss; judge by IoU or "
-                "recall a class instead of accuracy",
-                verdict="proven",
-            )

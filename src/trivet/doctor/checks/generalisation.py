@@ -9,12 +9,15 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import EvaluationTrace
 
+FEWEST, GAP = 30, 0.15
+"""New samples, and the gap between the shares of right answers, that a claim needs."""
+
 
 def overfitting(trace: Trace) -> Iterator[Finding]:
-    """A loss on new samples that rises while that of training falls."""
+    """A loss on new samples that rises, or answers that stay far behind, while training goes on to perfection."""
     points = [point for point in trace.data.evaluations if math.isfinite(point.loss)]
-    if len(points) < 4:
-        raise NotCheckedError("fewer than four evaluations with a loss on new samples were seen")
+    if len(points) < 2:
+        raise NotCheckedError("fewer than two evaluations with a loss on new samples were seen")
     need_steps(trace, 40)
     losses = [point.loss for point in points]
     lowest = min(range(len(points)), key=lambda i: losses[i])
@@ -22,33 +25,35 @@ def overfitting(trace: Trace) -> Iterator[Finding]:
     train_then, train_now = _train_loss(trace, points[lowest].step), _train_loss(trace, points[-1].step)
     if train_then is None or train_now is None:
         return
-    rises = lowest < len(points) - 2 and last > 1.1 * losses[lowest]
-    falls = train_now < 0.7 * train_then
-    apart = last > 2 * max(train_now, 1e-9)
-    accuracy = _late_accuracy(trace)
-    if rises and falls and apart:
-        optimizer = next((o for o in trace.optimizers if o.steps), None)
-        place = optimizer.place if optimizer else None
-        yield Finding(
-            "overfitting",
-            "warning",
-            f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "
-            f"that of training fell from {train_then:.3g} to {train_now:.3g}",
-            where(place, "loss"),
-            {
-                "best_step": points[lowest].step,
-                "best": losses[lowest],
-                "last": last,
-                "train": train_now,
-                "train_accuracy": accuracy,
-                "accuracy": _accuracy(points),
-            },
-            "the network learns the training samples by heart"
-            if _accuracy(points) is None or (_accuracy(points) or 0) < 0.97
-            else "the answers are still right, but more certain than they should be",
-            "stop at the best evaluation and keep its weights; more data or augmentation, weight decay, a smaller network",
-            verdict="proven",
-        )
+    rises = len(points) >= 4 and lowest < len(points) - 2 and last > 1.1 * losses[lowest]
+    rises = rises and train_now < 0.7 * train_then and last > 2 * max(train_now, 1e-9)
+    right, known = _accuracy(points), _late_accuracy(trace)
+    behind = right is not None and known is not None and _behind(right, known, points[-1].samples)
+    if not rises and not behind:
+        return
+    optimizer = next((o for o in trace.optimizers if o.steps), None)
+    yield Finding(
+        "overfitting",
+        "warning",
+        f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "
+        f"that of training fell from {train_then:.3g} to {train_now:.3g}"
+        if rises
+        else f"{known:.0%} of the training samples are answered rightly, but only {right:.0%} of new ones",
+        where(optimizer.place if optimizer else None, "loss"),
+        {"best_step": points[lowest].step, "best": losses[lowest], "last": last, "train": train_now}
+        | {"train_accuracy": known, "accuracy": right, "evaluated": points[-1].samples},
+        "the network learns the training samples by heart"
+        if right is None or right < 0.97
+        else "the answers are still right, but more certain than they should be",
+        "stop at the best evaluation and keep its weights; more data or augmentation, weight decay, a smaller network",
+        verdict="proven",
+    )
+
+
+def _behind(right: float, known: float, samples: int) -> bool:
+    """Whether new samples are answered far worse than known ones, beyond what chance in their choice allows."""
+    chance = 2 * math.sqrt(max(right * (1 - right), 1e-3) / max(1, samples))
+    return samples >= FEWEST and known >= 0.95 and right + chance < known - GAP
 
 
 def _accuracy(points: list[EvaluationTrace]) -> float | None:

@@ -1,5 +1,6 @@
 """Checks on gradients: that they exist, are finite, and reach the first layers."""
 
+import ast
 import re
 from collections.abc import Iterator
 from statistics import median
@@ -7,8 +8,10 @@ from statistics import median
 from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
 from trivet.doctor.exceptions import in_place_target
 from trivet.doctor.finding import Finding
-from trivet.doctor.source import Place, one_line_patch
-from trivet.doctor.trace import ExceptionTrace, ParameterTrace, Trace
+from trivet.doctor.patches import replace_statement, statement_at
+from trivet.doctor.source import Place
+from trivet.doctor.trace import ExceptionTrace, Trace
+from trivet.doctor.trace_model import ParameterTrace
 
 VANISHED_RATIO = 1e-4
 EXPLODED_RATIO = 100.0
@@ -44,13 +47,17 @@ def inplace_on_saved_tensor(trace: Trace) -> Iterator[Finding]:
         )
         + "Do not silence it: `.detach()` or `.data` ends the error by ending the learning of that tensor, and "
         "`clone()` in `__init__` does not help, since every forward changes it again",
-        patch=one_line_patch(place, rewrite[1]) if place and rewrite and _whole(place.code) else None,
+        patch=_out_of_place(place),
         verdict="proven",
     )
 
 
-def _whole(code: str) -> bool:
-    return ";" not in code and code.count("(") == code.count(")")
+def _out_of_place(place: Place | None) -> str | None:
+    statement = statement_at(place)
+    rewrite = in_place_target(ast.unparse(statement)) if statement is not None else None
+    if rewrite is None or ";" in rewrite[1] or place is None:
+        return None
+    return replace_statement(place, rewrite[1])
 
 
 def _culprit(fault: ExceptionTrace) -> tuple[Place | None, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
-from trivet.doctor.source import one_line_patch
+from trivet.doctor.patches import insert_line, is_bound
 from trivet.doctor.trace import OptimizerTrace, Trace
 
 
@@ -24,8 +24,8 @@ def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
                 {"stale_steps": optimizer.stale, "judged_steps": optimizer.judged},
                 "`backward()` adds to the gradients that are there",
                 f"call `{clear}` before `backward()` in every step",
-                patch=one_line_patch(place, clear, place.code)
-                if place and place.code.endswith(")")
+                patch=insert_line(place, clear)
+                if place is not None and optimizer.name and is_bound(place, optimizer.name)
                 else None,
                 verdict="proven",
             )
@@ -35,7 +35,8 @@ def accumulation_cancelled(trace: Trace) -> Iterator[Finding]:
     """Gradients of several backward passes of which all but the last are cleared."""
     need_steps(trace, 3)
     for optimizer in trace.optimizers:
-        if optimizer.windows >= 3 and optimizer.cancelled >= 0.9 * optimizer.windows:
+        often = optimizer.cancelled >= 0.5 * optimizer.steps  # else steps are left out for some other reason
+        if optimizer.windows >= 3 and optimizer.cancelled >= 0.9 * optimizer.windows and often:
             yield Finding(
                 "accumulation-cancelled",
                 "error",
@@ -86,15 +87,18 @@ def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
     for model in trace.models:
         if not (model.trained and model.mode_dependent and model.evaluations_in_train):
             continue
-        never = not model.ever_eval
+        if model.evaluations_in_train > 0.5 * trace.steps:  # a pass of every step, as for pseudo-labels
+            continue
+        mostly = not model.ever_eval or model.unseen_in_train > model.evaluations_in_eval
         place = model.evaluation_place
         yield Finding(
             "validates-in-train-mode",
-            "error" if never else "note",
+            "error" if mostly and model.unseen_in_train else "note",
             f"`{model.name}` was evaluated in train mode in {model.evaluations_in_train} of "
             f"{model.evaluations_in_train + model.evaluations_in_eval} evaluations",
             where(place, model.name),
-            {"in_train": model.evaluations_in_train, "in_eval": model.evaluations_in_eval},
+            {"in_train": model.evaluations_in_train, "in_eval": model.evaluations_in_eval}
+            | {"on_unseen_samples": model.unseen_in_train},
             "dropout still acts, and batch norm normalises by (and learns from) the validation data",
             f"call `{model.name}.eval()` before evaluating, and `{model.name}.train()` after",
             verdict="proven",
@@ -113,9 +117,12 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
         if i not in scheduled and starved > 0.3 and optimizer.rate_place is not None:
             yield _starved_by_hand(optimizer, starved)
     for scheduler in trace.schedulers:
-        if scheduler.optimizer is None or scheduler.inside_another or scheduler.kind == "ReduceLROnPlateau":
+        if scheduler.optimizer is None or scheduler.inside_another:
             continue
         optimizer = trace.optimizers[scheduler.optimizer]
+        each_batch = scheduler.steps >= 0.9 * optimizer.steps and trace.epochs >= 2
+        if scheduler.kind == "ReduceLROnPlateau" and not each_batch:
+            continue
         starved = optimizer.steps_starved / max(1, optimizer.steps)
         swings = (
             scheduler.kind == "CosineAnnealingLR"
@@ -129,7 +136,7 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
                 f"the learning rate swings: {scheduler.kind} was stepped {scheduler.steps} times, its period is "
                 f"{scheduler.period}"
                 if swings and starved <= 0.3
-                else f"{starved:.0%} of all steps ran at less than a thousandth of the highest learning rate "
+                else f"{starved:.0%} of all steps ran at less than a hundredth of the highest learning rate "
                 f"({optimizer.rate_max:.3g} to {optimizer.rate_last:.3g})",
                 where(scheduler.step_place or scheduler.place, scheduler.kind),
                 {"rate_max": optimizer.rate_max, "rate_last": optimizer.rate_last, "steps": optimizer.steps}
@@ -146,7 +153,7 @@ def _starved_by_hand(optimizer: OptimizerTrace, starved: float) -> Finding:
     return Finding(
         "scheduler-collapses-lr",
         "error",
-        f"{starved:.0%} of all steps ran at less than a thousandth of the highest learning rate "
+        f"{starved:.0%} of all steps ran at less than a hundredth of the highest learning rate "
         f"({optimizer.rate_max:.3g} to {optimizer.rate_last:.3g})",
         where(optimizer.rate_place, optimizer.name or optimizer.kind),
         {"rate_max": optimizer.rate_max, "rate_last": optimizer.rate_last, "steps": optimizer.steps}
@@ -199,8 +206,8 @@ def clip_before_unscale(trace: Trace) -> Iterator[Finding]:
             {"scale": scaler.scale, "clips": scaler.clips, "clips_scaled": scaler.clips_scaled},
             "the bound is compared with gradients that the scaler has multiplied",
             "call `scaler.unscale_(optimizer)` before clipping",
-            patch=one_line_patch(scaler.place, "scaler.unscale_(optimizer)", scaler.place.code)
-            if scaler.place
+            patch=insert_line(scaler.place, "scaler.unscale_(optimizer)")
+            if scaler.place and is_bound(scaler.place, "scaler") and is_bound(scaler.place, "optimizer")
             else None,
             verdict="proven",
         )

@@ -1,9 +1,18 @@
 """Checks on losses and their targets."""
 
+import ast
 from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, where
 from trivet.doctor.finding import Finding
+from trivet.doctor.patches import (
+    calls_at,
+    first_of,
+    name_called,
+    replace_expression,
+    without_call,
+    without_layer,
+)
 from trivet.doctor.probe.losses import BINARY_LOSSES, CLASS_LOSSES
 from trivet.doctor.trace import LossTrace, Trace
 
@@ -23,7 +32,7 @@ def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 "probabilities-into-cross-entropy",
                 "error",
                 f"{loss.function} was given probabilities in all {loss.examined} calls: every row sums to 1",
-                where(loss.produced_at or loss.place, loss.function),
+                where(loss.place, loss.function),
                 _range(loss),
                 "softmax is applied twice, once by the model and once by the loss: gradients shrink and the loss "
                 "cannot come near 0"
@@ -32,8 +41,33 @@ def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 "give the loss the logits: leave the softmax out of the model while training"
                 if loss.function == "cross_entropy"
                 else "use `log_softmax` in the place of `softmax`, or `cross_entropy` on the logits",
+                patch=_without(loss, "softmax", "Softmax", "softmax2d", "Softmax2d")
+                if loss.function == "cross_entropy"
+                else replace_expression(loss.produced_at, _as_logarithm),
                 verdict="proven",
             )
+
+
+def _without(loss: LossTrace, function: str, layer: str, *more: str) -> str | None:
+    """The patch that leaves out a function or a layer, where the input of the loss is made or at the loss itself."""
+    for place in (loss.produced_at, loss.place):
+        patch = first_of(
+            replace_expression(place, without_layer(layer, *more)),
+            replace_expression(place, without_call(function)),
+        )
+        if patch is not None:
+            return patch
+    return None
+
+
+def _as_logarithm(node: ast.expr) -> ast.expr | None:
+    names = {"softmax": "log_softmax", "Softmax": "LogSoftmax"}
+    if not isinstance(node, ast.Call) or name_called(node) not in names:
+        return None
+    if isinstance(node.func, ast.Attribute):
+        node.func.attr = names[node.func.attr]
+        return node
+    return None
 
 
 def sigmoid_before_bce_with_logits(trace: Trace) -> Iterator[Finding]:
@@ -46,10 +80,11 @@ def sigmoid_before_bce_with_logits(trace: Trace) -> Iterator[Finding]:
                 "sigmoid-before-bce-with-logits",
                 "error" if made else "warning",
                 f"binary_cross_entropy_with_logits was given values within 0-1 in all {loss.examined} calls",
-                where(loss.produced_at or loss.place, "binary_cross_entropy_with_logits"),
+                where(loss.place, "binary_cross_entropy_with_logits"),
                 _range(loss) | {"produced_by": loss.produced_by},
                 "a sigmoid is applied twice: no output can say less than one half",
                 "give the loss the logits, or use `binary_cross_entropy`",
+                patch=_without(loss, "sigmoid", "Sigmoid"),
                 verdict="proven" if made else "suspected",
             )
 
@@ -68,8 +103,27 @@ def loss_broadcast(trace: Trace) -> Iterator[Finding]:
                 {"input_shape": loss.input_shape, "target_shape": loss.target_shape, "calls": loss.spread},
                 "the shapes differ and broadcasting makes a larger tensor of both; the best answer is then the mean",
                 "give both the same shape: `output.squeeze(1)` or `target.unsqueeze(1)`",
+                patch=_squeezed(loss),
                 verdict="proven",
             )
+
+
+def _squeezed(loss: LossTrace) -> str | None:
+    """Take the axis of length 1 from the side that has one more."""
+    longer, shorter = sorted((loss.input_shape, loss.target_shape), key=len, reverse=True)
+    if longer != [*shorter, 1]:
+        return None
+    side = 0 if longer == loss.input_shape else 1
+    if len([call for call in calls_at(loss.place) if len(call.args) == 2]) != 1:
+        return None
+
+    def edit(node: ast.expr) -> ast.expr | None:
+        if not isinstance(node, ast.Call) or len(node.args) != 2 or isinstance(node.args[side], ast.Starred):
+            return None
+        node.args[side] = ast.parse(f"({ast.unparse(node.args[side])}).squeeze(-1)", mode="eval").body
+        return node
+
+    return replace_expression(loss.place, edit)
 
 
 def _spread_by_hand(trace: Trace) -> Iterator[Finding]:
@@ -130,6 +184,7 @@ def label_out_of_range(trace: Trace) -> Iterator[Finding]:
 
 def _range(loss: LossTrace) -> dict[str, object]:
     return {
+        "made_at": str(loss.produced_at) if loss.produced_at else None,
         "calls": loss.examined,
         "input_min": loss.input_min,
         "input_max": loss.input_max,

@@ -5,8 +5,9 @@ from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, where
 from trivet.doctor.finding import Finding, Severity
-from trivet.doctor.source import one_line_patch
-from trivet.doctor.trace import BatchNormTrace, Trace
+from trivet.doctor.patches import replace_keyword
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_model import BatchNormTrace
 
 FEW_SAMPLES = 8
 
@@ -40,10 +41,8 @@ def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
 
 
 def _patched(norm: BatchNormTrace, value: float) -> str | None:
-    text = f"momentum={value:g}"
-    if norm.place is None or text not in norm.place.code or not value:
-        return None
-    return one_line_patch(norm.place, norm.place.code.replace(text, f"momentum={round(1 - value, 6):g}"))
+    """Another momentum, where it is written as a number in the line that makes the layer."""
+    return replace_keyword(norm.place, "momentum", value, f"{round(1 - value, 6):g}" if value else "0.1")
 
 
 def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:

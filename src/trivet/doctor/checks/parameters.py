@@ -1,14 +1,15 @@
 """Checks on parameters: are all of them trained, and only those."""
 
+import ast
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, count_text, listed, need_steps, parts_of, where
-from trivet.doctor.finding import Finding, Severity
-from trivet.doctor.probe.survey import multiplies_a_list
-from trivet.doctor.source import Place, one_line_patch
-from trivet.doctor.trace import ParameterTrace, Trace
+from trivet.doctor.checks.common import count_text, listed, need_steps, parts_of, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.patches import is_bound, name_called, replace_expression
+from trivet.doctor.source import Place
+from trivet.doctor.trace import OptimizerTrace, Trace
+from trivet.doctor.trace_model import ParameterTrace
 
 ROUNDING = 1e-5
 """Size of a gradient, against the largest of its model, below which it may be rounding alone."""
@@ -64,6 +65,8 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
         len(trace.optimizers)
     )
     optimizer = next((trace.optimizers[i] for i in held), None)
+    later = _made_later(lost, trace.optimizers.index(optimizer)) if optimizer else None
+    place = later or (optimizer.place if optimizer else lost[0].place)
     count = sum(p.count for p in lost)
     title = f"{listed(parts)} ({count_text(count)} parameters) {'is' if len(parts) == 1 else 'are'} in no optimizer"
     if share is not None:
@@ -72,7 +75,7 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
         "parameter-not-in-optimizer",
         "error",
         title,
-        where(optimizer.place if optimizer else lost[0].place, parts[0]),
+        where(place, parts[0]),
         {
             "parts": parts,
             "parameters": count,
@@ -81,12 +84,61 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
             "optimizer": optimizer.kind if optimizer else None,
             "made_at": str(lost[0].place) if lost[0].place else None,
         },
-        "the optimizer was given only some of the parameters when it was built"
-        + (f" ({optimizer.place.code})" if optimizer and optimizer.place else ""),
+        (
+            f"they were made after the optimizer ({optimizer.place})"
+            if later and optimizer
+            else "the optimizer was given only some of the parameters when it was built"
+            + (f" ({optimizer.place.code})" if optimizer and optimizer.place else "")
+        ),
         f"give the optimizer all of them (`{model}.parameters()`) or add {listed(parts)} with "
         "`add_param_group`; if they are meant to stay fixed, call `requires_grad_(False)` on them",
+        patch=None if later else _given_all(trace, model, parts, optimizer),
         verdict="proven",
     )
+
+
+def _made_later(parameters: list[ParameterTrace], optimizer: int) -> Place | None:
+    """Where parameters were made, when that was after the optimizer."""
+    later = [p for p in parameters if p.born is not None and p.born > optimizer]
+    return later[0].place if later and len(later) == len(parameters) else None
+
+
+def _given_all(trace: Trace, model: str, parts: list[str], optimizer: OptimizerTrace | None) -> str | None:
+    """Give the optimizer the whole model, or the parts left out besides what it has."""
+    place = optimizer.place if optimizer is not None else None
+    if place is None or optimizer is None or not is_bound(place, model):
+        return None
+    others = {i for p in trace.parameters if p.model == model for i in p.optimizers}
+
+    def edit(node: ast.expr) -> ast.expr | None:
+        if not isinstance(node, ast.Call) or name_called(node) != optimizer.kind or not node.args:
+            return None
+        given = node.args[0]
+        whole = re.fullmatch(rf"{re.escape(model)}\.[\w.]+\.parameters\(\)", ast.unparse(given))
+        if whole and len(others) == 1:
+            text = f"{model}.parameters()"
+        elif name_called(given) == "parameters" and parts == [model]:
+            text = f"[*{ast.unparse(given)}, *{model}.parameters()]"
+        elif (
+            isinstance(given, ast.List)
+            and parts == [model]
+            and given.elts
+            and isinstance(given.elts[0], ast.Dict)
+        ):
+            text = f"[{', '.join(map(ast.unparse, given.elts))}, {{'params': {model}.parameters()}}]"
+        else:
+            return None
+        node.args[0] = ast.parse(text, mode="eval").body
+        return node
+
+    return replace_expression(place, edit)
+
+
+def _without_cut(node: ast.expr) -> ast.expr | None:
+    """The tensor itself in the place of `x.detach()` or `x.data`."""
+    if name_called(node) == "detach" and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.value
+    return node.value if isinstance(node, ast.Attribute) and node.attr == "data" else None
 
 
 def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
@@ -98,7 +150,9 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
         foreign = [
             p
             for p in held
-            if p.observed >= SEEN and not p.with_gradient and p.requires_grad and p.model not in used
+            if p.observed >= SEEN
+            and p.requires_grad
+            and (p.steps_gone >= SEEN or (not p.with_gradient and p.model not in used))
         ]
         missing = _left_out(trace)
         if not foreign or not used or not optimizer.steps:
@@ -108,7 +162,7 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             "foreign-parameter-in-optimizer",
             "error" if missing or len(foreign) == len(held) else "warning",
             f"{len(foreign)} of {len(held)} tensors in the {optimizer.kind} belong to no model that is trained",
-            where(optimizer.place, foreign[0].name),
+            where(_made_later(missing, i) or optimizer.place, foreign[0].name),
             {
                 "tensors": len(foreign),
                 "held": len(held),
@@ -156,6 +210,7 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
                 if part == "used"
                 else "no forward uses it",
                 "remove the cut" if cut else "use it in the forward, or take it out of the model",
+                patch=replace_expression(cut, _without_cut),
                 verdict="proven" if cut else "suspected",
             )
 
@@ -176,14 +231,16 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
         for p in trace.parameters
         if p.optimizers
         and p.requires_grad
-        and p.with_nonzero >= 3
+        and p.own_nonzero >= 3
         and p.changed is False
         and p.alive
         and not _zero_by_construction(p, trace)
         and any(trace.optimizers[i].steps > trace.optimizers[i].skipped + 2 for i in p.optimizers)
-        and any(trace.optimizers[i].rate_max > 0 for i in p.optimizers)
     ]
     yield from _frozen_optimizers(trace)
+    yield from _emptied(trace)
+    yield from _without_rate(trace, [p for p in still if not p.rate])
+    still = [p for p in still if p.rate]
     if still:
         parts = parts_of(still, [p for p in trace.parameters if p.optimizers])
         optimizer = trace.optimizers[still[0].optimizers[0]]
@@ -208,6 +265,42 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
             "precision, weights that are reloaded each step, and tensors that are not contiguous",
             verdict="proven",
         )
+
+
+def _without_rate(trace: Trace, still: list[ParameterTrace]) -> Iterator[Finding]:
+    """Parameters whose group has the learning rate 0."""
+    for index in dict.fromkeys(p.optimizers[0] for p in still):
+        optimizer, group = trace.optimizers[index], [p for p in still if p.optimizers[0] == index]
+        parts = parts_of(group, [p for p in trace.parameters if p.optimizers])
+        if group[0].own_nonzero >= 10:
+            yield Finding(
+                "parameter-never-changes",
+                "error",
+                f"{listed(parts)} gets gradients, but its learning rate in the {optimizer.kind} was 0 at all "
+                f"{group[0].own_nonzero} recorded steps",
+                where(optimizer.place, parts[0]),
+                {"parts": parts, "rate": 0.0, "rate_of_the_first_group": optimizer.rate_max},
+                "a learning rate of 0 moves nothing: it was rounded to 0, or a schedule never leaves it",
+                "give the group its rate (`/`, not `//`), or freeze it with `requires_grad_(False)` if that is meant",
+                verdict="proven",
+            )
+
+
+def _emptied(trace: Trace) -> Iterator[Finding]:
+    """Optimizers whose gradients are cleared after the backward pass and before the step."""
+    for optimizer in trace.optimizers:
+        if optimizer.emptied >= 3 and optimizer.emptied >= 0.9 * (optimizer.judged + 1):
+            clear = optimizer.clear_place
+            yield Finding(
+                "parameter-never-changes",
+                "error",
+                f"gradients are cleared between `backward()` and `step()`: {optimizer.emptied} steps had none to use",
+                where(clear or optimizer.step_place, optimizer.name or optimizer.kind),
+                {"emptied": optimizer.emptied, "steps": optimizer.steps},
+                "`zero_grad()` stands after `backward()`" + (f" (`{clear.code}`)" if clear else ""),
+                "call `zero_grad()` before `backward()`, or after `step()`",
+                verdict="proven",
+            )
 
 
 def _frozen_optimizers(trace: Trace) -> Iterator[Finding]:
@@ -238,190 +331,3 @@ def _zero_by_construction(p: ParameterTrace, trace: Trace) -> bool:
 def _size(p: ParameterTrace) -> float:
     """Root mean square of the largest finite gradient."""
     return max((n for n in p.gradient_norms if n - n == 0), default=0.0) / max(1, p.count) ** 0.5
-
-
-def unregistered_module(trace: Trace) -> Iterator[Finding]:
-    """Modules kept in a plain list or dict, which `parameters()` does not find."""
-    hidden = [p for p in trace.parameters if not p.registered and p.requires_grad and p.with_nonzero]
-    for holder in dict.fromkeys(p.hidden_in for p in hidden):
-        group = [p for p in hidden if p.hidden_in == holder]
-        trained = all(p.optimizers for p in group)
-        attribute = (holder or "").rpartition(".")[2]
-        yield Finding(
-            "unregistered-module",
-            "note" if trained else "error",
-            f"`{holder}` holds modules in a plain list or dict: {count_text(sum(p.count for p in group))} "
-            f"parameters are {'not saved with the model' if trained else 'never trained'}",
-            where(group[0].hidden_at or group[0].place, holder),
-            {
-                "parameters": sum(p.count for p in group),
-                "modules": len({p.name.rsplit(".", 1)[0] for p in group}),
-            },
-            "a module registers only modules, not python lists or dicts of them",
-            f"wrap it: `self.{attribute} = nn.ModuleList(...)` (or `nn.ModuleDict`)",
-            verdict="proven",
-        )
-
-
-def repeated_module(trace: Trace) -> Iterator[Finding]:
-    """A container that holds one module several times."""
-    for model in trace.models:
-        for seen in model.repeated:
-            multiplied = seen.place is not None and multiplies_a_list(seen.place.code)
-            sure = multiplied or seen.container_kind == "Sequential"
-            yield Finding(
-                "repeated-module",
-                "warning" if sure else "note",
-                f"`{seen.container}` holds one {seen.kind} {seen.times} times: its {count_text(seen.parameters)} "
-                "parameters are shared",
-                where(seen.place, seen.container),
-                {"times": seen.times, "parameters": seen.parameters, "list_multiplied": multiplied},
-                "multiplying a list repeats the reference, not the module"
-                if multiplied
-                else "one object is reused",
-                f"make a new one each time: `[{seen.kind}(...) for _ in range({seen.times})]`",
-                verdict="proven" if multiplied else "suspected",
-            )
-
-
-def uninitialised_parameter(trace: Trace) -> Iterator[Finding]:
-    """Parameters whose memory was never filled."""
-    for p in trace.parameters:
-        wild = p.largest > 1e6 or p.denormal_share > 0.1
-        if p.poisoned or (not trace.poisoned and wild and p.requires_grad):
-            yield Finding(
-                "uninitialised-parameter",
-                "error" if p.poisoned else "warning",
-                f"`{p.name}` was never initialised: it holds whatever was in memory",
-                where(p.place, p.name),
-                {"unfilled_values": p.poisoned, "values": p.count, "largest": p.largest}
-                | {"denormal_share": p.denormal_share},
-                "`torch.Tensor(...)` and `torch.empty(...)` reserve memory without filling it",
-                "fill it: `nn.Parameter(torch.zeros(...))`, `torch.ones`, or a function of `torch.nn.init`",
-                patch=_initialised(p),
-                verdict="proven" if p.poisoned else "suspected",
-            )
-
-
-def _initialised(p: ParameterTrace) -> str | None:
-    if p.place is None:
-        return None
-    for old in ("torch.Tensor(", "torch.empty(", "torch.FloatTensor("):
-        if old in p.place.code:
-            return one_line_patch(p.place, p.place.code.replace(old, "torch.zeros(", 1))
-    return None
-
-
-def frozen_part_changes(trace: Trace) -> Iterator[Finding]:
-    """Batch-norm statistics of a frozen part that go on moving."""
-    for model in trace.models:
-        for part, batches in model.frozen_norms.items():
-            yield Finding(
-                "frozen-part-changes",
-                "warning",
-                f"`{part}` is frozen, but the statistics of its batch norms moved in {batches} recorded batches",
-                where(model.train_place or _first_place(trace, part), part),
-                {"batches": batches},
-                "`requires_grad_(False)` freezes weights only; batch norm in train mode still updates its statistics",
-                f"call `{part}.eval()` after every `{model.name}.train()`",
-                verdict="proven",
-            )
-
-
-def _first_place(trace: Trace, part: str) -> Place | None:
-    return next((p.place for p in trace.parameters if p.name.startswith(part) and p.place), None)
-
-
-def fake_freeze(trace: Trace) -> Iterator[Finding]:
-    """Parts that are meant to be frozen by means that freeze nothing."""
-    for model in trace.models:
-        for part in model.fake_freezes:
-            moving = _moving(trace, part)
-            if moving:
-                why = "`requires_grad = False` on a module is a plain attribute"
-                finding = _fake(part, moving, "error", why)
-                place = model.fake_freeze_places.get(part) or moving[0].place
-                yield replace(finding, where=where(place, part))
-        for part, place in model.eval_parts.items():
-            moving = [p for p in _moving(trace, part) if p.in_eval and not p.in_train]
-            if moving and part not in model.fake_freezes:
-                finding = _fake(part, moving, "warning", "`eval()` changes dropout and batch norm only")
-                yield replace(finding, where=where(place, part))
-    wrong = [p for p in trace.parameters if p.misspelt and p.requires_grad and p.optimizers and p.changed]
-    if wrong:
-        part = parts_of(wrong, trace.parameters)[0]
-        why = f"`{wrong[0].misspelt}` is no attribute of a parameter that does anything: `requires_grad` is meant"
-        yield replace(_fake(part, wrong, "error", why), where=where(wrong[0].misspelt_at, part))
-
-
-def _moving(trace: Trace, part: str) -> list[ParameterTrace]:
-    inside = [p for p in trace.parameters if p.name == part or p.name.startswith(f"{part}.")]
-    return [p for p in inside if p.requires_grad and p.optimizers and p.changed and p.with_nonzero]
-
-
-def _fake(part: str, moving: Sequence[ParameterTrace], severity: Severity, why: str) -> Finding:
-    return Finding(
-        "fake-freeze",
-        severity,
-        f"`{part}` looks frozen, but {count_text(sum(p.count for p in moving))} of its parameters are trained",
-        where(moving[0].place, part),
-        {"parameters": sum(p.count for p in moving)},
-        why,
-        f"call `{part}.requires_grad_(False)`",
-        verdict="proven" if severity == "error" else "suspected",
-    )
-
-
-def pretrained_weights_not_loaded(trace: Trace) -> Iterator[Finding]:
-    """A `load_state_dict` that brought nothing, or almost nothing."""
-    if not trace.loads:
-        raise NotCheckedError("no `load_state_dict` before training was seen")
-    for load in trace.loads:
-        brought = load.matched - load.own
-        if not load.wanted or brought >= max(1, 0.5 * load.given):
-            continue
-        if load.given and brought / load.given >= 0.5:
-            continue
-        nothing = brought == 0
-        renamed = load.example_given and load.example_wanted
-        yield Finding(
-            "pretrained-weights-not-loaded",
-            "error" if nothing else "warning",
-            f"`load_state_dict` brought {brought} of {load.wanted} tensors into the {load.model}",
-            where(load.place, load.model),
-            {"given": load.given, "matched": load.matched, "its_own": load.own, "wanted": load.wanted}
-            | {"given_key": load.example_given, "wanted_key": load.example_wanted},
-            f"the keys differ: `{load.example_given}` is given, `{load.example_wanted}` is wanted"
-            if renamed
-            else "what was loaded are the model's own values",
-            "rename the keys (often a prefix such as `module.`), and load with `strict=True` or print what "
-            "`load_state_dict` returns",
-            verdict="proven",
-        )
-
-
-def regularisation_moves_frozen_weights(trace: Trace) -> Iterator[Finding]:
-    """Weights that only weight decay or momentum moves."""
-    frozen = [p for p in trace.parameters if p.moved_while_frozen]
-    drifting = [p for p in trace.parameters if p.decayed_only >= 5 and p.decayed_only >= 0.9 * p.observed]
-    for group, why in (
-        (frozen, "they do not require a gradient"),
-        (drifting, "their gradient is always zero"),
-    ):
-        if not group:
-            continue
-        optimizer = trace.optimizers[group[0].optimizers[0]]
-        parts = parts_of(group, trace.parameters)
-        yield Finding(
-            "regularisation-moves-frozen-weights",
-            "warning",
-            f"{listed(parts)} is moved by the {optimizer.kind} although {why}",
-            where(optimizer.place, parts[0]),
-            {
-                "weight_decay": optimizer.weight_decay,
-                "steps": max(p.moved_while_frozen or p.decayed_only for p in group),
-            },
-            "a gradient of zeros is not none: weight decay and momentum still act on it",
-            "leave frozen parameters out of the optimizer, or clear with `zero_grad(set_to_none=True)`",
-            verdict="proven",
-        )

@@ -7,7 +7,7 @@ from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, wher
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import OptimizerTrace, Trace
 
-MOVED = 0.02
+MOVED = 0.1
 """Relative distance that weights must be able to cover in the whole training to have learnt anything."""
 FLAT = 0.05
 JUMP = 0.1
@@ -57,12 +57,12 @@ def lr_too_high(trace: Trace) -> Iterator[Finding]:
     thrown = max(values[: max(5, len(values) // 2)])
     if early < JUMP or first <= 0:
         return
-    if last > 1.02 * first or (thrown > 3 * first and last > 0.98 * first):
+    if last > 0.98 * first:
         yield Finding(
             "lr-too-high",
             "error",
             f"the first steps change the weights by {early:.0%} of their size each, and the loss goes from "
-            f"{first:.3g} up to {thrown:.3g} and ends at {last:.3g}",
+            f"{first:.3g} to {thrown:.3g} at its highest and ends at {last:.3g}",
             where(optimizer.place, optimizer.name or optimizer.kind),
             {"update_ratio": early, "loss_first": first, "loss_highest": thrown, "loss_last": last}
             | {"rate": optimizer.rate_max},

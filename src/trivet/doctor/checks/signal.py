@@ -1,13 +1,19 @@
 """Checks on activations and on random draws."""
 
+import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
+from trivet.doctor.checks.gradients import vanishing_gradient
 from trivet.doctor.finding import Finding
+from trivet.doctor.patches import name_called, replace_expression, statement_at
+from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
 
 DEAD, MOSTLY = 0.95, 0.8
+SATURATING = 3
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
 
@@ -54,6 +60,8 @@ def signal_collapse(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("several optimizers step: the loss of one model does not tell")
     if falls(trace):
         return
+    if trace.backward.squashing >= SATURATING and any(vanishing_gradient(trace)):
+        return  # what saturates shrinks the gradient more than the signal: that check says so
     for model in trace.models:
         layers = [layer for layer in trace.layers if layer.model == model.name and len(layer.diversity) >= 3]
         if len(layers) < 4:
@@ -97,8 +105,21 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
             else "pass `dropout_p=p if self.training else 0.0`"
             if seen.function.startswith("scaled")
             else "pass `training=self.training`, or use an `nn.Dropout` made in `__init__`",
+            patch=None
+            if seen.unregistered or seen.asked
+            else replace_expression(seen.place, _knowing_the_mode),
             verdict="proven",
         )
+
+
+def _knowing_the_mode(node: ast.expr) -> ast.expr | None:
+    """`F.dropout(x, p, training=self.training)`."""
+    if "dropout" not in name_called(node) or not isinstance(node, ast.Call) or len(node.args) > 2:
+        return None
+    if any(keyword.arg == "training" for keyword in node.keywords):
+        return None
+    node.keywords.append(ast.keyword("training", ast.parse("self.training", mode="eval").body))
+    return node
 
 
 def data_order_repeats(trace: Trace) -> Iterator[Finding]:
@@ -106,13 +127,20 @@ def data_order_repeats(trace: Trace) -> Iterator[Finding]:
     if not trace.orders:
         raise NotCheckedError("no random order was drawn in training")
     for seen in trace.orders:
-        if seen.draws >= 3 and seen.equal == seen.draws:
+        once = seen.draws >= 3 and seen.different == 1
+        ahead = seen.draws >= 5 and seen.different == 2  # loaders that read ahead draw the next order, too
+        if once or ahead:
             yield Finding(
                 "data-order-repeats",
                 "warning",
-                f"the random order of {seen.size} samples was the same in all {seen.draws} epochs",
-                where(seen.place),
-                {"samples": seen.size, "epochs": seen.draws, "function": seen.function},
+                f"the random order of {seen.size} samples was the same in every epoch",
+                where(seen.seeded_at or seen.place),
+                {
+                    "samples": seen.size,
+                    "draws": seen.draws,
+                    "different": seen.different,
+                    "function": seen.function,
+                },
                 "the generator is seeded with the same number before every epoch, or the sampler is not told the epoch",
                 "seed once before training; with a `DistributedSampler` call `sampler.set_epoch(epoch)` every epoch",
                 verdict="proven",
@@ -121,6 +149,7 @@ def data_order_repeats(trace: Trace) -> Iterator[Finding]:
 
 def graph_retained(trace: Trace) -> Iterator[Finding]:
     """Graphs of the losses of earlier steps that stay alive."""
+    yield from _growing_graph(trace)
     kept = trace.backward.kept
     if kept.planted < 20:
         raise NotCheckedError(f"{kept.planted} graphs of losses were seen, 20 are needed")
@@ -135,5 +164,54 @@ def graph_retained(trace: Trace) -> Iterator[Finding]:
         {"graphs": kept.most, "statement": kept.place.code if kept.place else None},
         "a loss is summed up or stored with the graph that made it, so that memory grows with every step",
         "store `loss.item()` or `loss.detach()`",
+        patch=_as_number(kept.place),
         verdict="proven",
     )
+
+
+def _growing_graph(trace: Trace) -> Iterator[Finding]:
+    """A loss whose graph reaches back into all steps before, as that of a state that is carried on."""
+    largest: dict[int, int] = {}
+    for step, size in trace.backward.sizes:
+        largest[step] = max(largest.get(step, 0), size)
+    sizes = [largest[step] for step in sorted(largest)]
+    grows = all(b > a for a, b in pairwise(sizes))
+    if len(sizes) < 8 or not grows or sizes[-1] < 3 * sizes[0] or sizes[-1] < 2 * sizes[len(sizes) // 2 - 1]:
+        return
+    yield Finding(
+        "graph-retained",
+        "error",
+        f"the graph of the loss grows with every step: from {sizes[0]} to {sizes[-1]} operations",
+        where(trace.backward.place, "loss"),
+        {"first": sizes[0], "last": sizes[-1], "looked_at": len(sizes)},
+        "something that is carried from step to step (a hidden state, a running mean) keeps the graph that made it, so "
+        "that every backward goes through all steps before",
+        "detach what is carried over (`state = state.detach()`) before the next step; `retain_graph=True` hides the "
+        "error and does not mend it",
+        verdict="proven",
+    )
+
+
+def _as_number(place: Place | None) -> str | None:
+    """`total += loss.item()`, `losses.append(loss.item())`: where one plain value is added."""
+    statement = statement_at(place)
+    if isinstance(statement, ast.AugAssign):
+        value = statement.value
+    elif (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and len(statement.value.args) == 1
+    ):
+        value = statement.value.args[0]
+    else:
+        return None
+    if not isinstance(value, (ast.Name, ast.Attribute, ast.BinOp)):
+        return None
+    whole = ast.unparse(value)
+
+    def edit(node: ast.expr) -> ast.expr | None:
+        same = isinstance(node, type(value)) and ast.unparse(node) == whole
+        stored = isinstance(getattr(node, "ctx", None), ast.Store)
+        return ast.parse(f"({whole}).item()", mode="eval").body if same and not stored else None
+
+    return replace_expression(place, edit)

@@ -28,6 +28,8 @@ from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
+LOOK_AGAIN = 5
+"""Steps between two looks at what requires a gradient."""
 WITNESSES = 16
 """Weights whose update is measured."""
 _watching: "Probe | None" = None
@@ -46,7 +48,7 @@ class Probe:
         self.session = Session()
         self.modules = ModuleWatch(self.session)
         self.training = TrainingWatch(self.session)
-        self.losses = LossWatch(self.session)
+        self.losses = LossWatch(self.session, self.modules)
         self.schedulers = SchedulerWatch(self.session, lambda held: self.training.record_of(held).index)
         self.cuts = CutWatch(self.session)
         self.fills = FillWatch(self.session)
@@ -152,19 +154,25 @@ class Probe:
         return assemble(self)
 
     def _enter_members(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
-        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        groups = optimizer.param_groups
+        held = [(parameter, group) for group in groups for parameter in group["params"]]
         record.trace.tensors = len(held)
         record.trace.weight_decay = max(
-            (float(group.get("weight_decay", 0.0) or 0.0) for group in optimizer.param_groups), default=0.0
+            (float(group.get("weight_decay", 0.0) or 0.0) for group in groups), default=0.0
         )
-        for i, parameter in enumerate(held):
+        for i, (parameter, group) in enumerate(held):
             if is_lazy(parameter):
                 continue
             trace = self.ledger.enter(parameter, f"{record.trace.name or 'optimizer'}[{i}]", "", None)
+            trace.rate = max(trace.rate, float(group.get("lr", 0.0)))
             if record.index not in trace.optimizers:
                 trace.optimizers.append(record.index)
 
     def _before_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
+        if not self.session.recording and self.session.steps % LOOK_AGAIN == 0:
+            with self.session.measured():
+                if self.ledger.unfrozen():
+                    self.session.renew()
         if not self.session.recording:
             return
         with self.session.measured():
@@ -173,7 +181,7 @@ class Probe:
                 self.take_survey()
             else:
                 self._enter_members(record, optimizer)
-            gradient, weight, finite = self.ledger.observe()
+            gradient, weight, finite = self.ledger.observe(record.index)
             rate = float(optimizer.param_groups[0].get("lr", 0.0))
             if record.trace.steps_starved and record.trace.rate_place is None:
                 record.trace.rate_place = written_at(self.survey.files(), changes_rate)
@@ -181,7 +189,7 @@ class Probe:
             held = [p for group in optimizer.param_groups for p in group["params"]]
             if all(p.grad is None for p in held):
                 record.trace.empty_steps += 1
-            self._note_modes(held)
+            self._note_members(held)
             self._still = [
                 (entry, parameter)
                 for parameter in held
@@ -214,9 +222,11 @@ class Probe:
         self.data.end_step()
         self.session.advance()
 
-    def _note_modes(self, held: list[torch.Tensor]) -> None:
+    def _note_members(self, held: list[torch.Tensor]) -> None:
         for parameter in held:
             entry = self.ledger.find(parameter)
+            if entry is not None:
+                entry.trace.steps_gone += entry.trace.gone
             owner = entry.owner() if entry is not None and entry.owner is not None else None
             if entry is not None and owner is not None and parameter.grad is not None:
                 entry.trace.in_train += owner.training

@@ -6,7 +6,7 @@ import torch
 
 from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.probe.cuts import cut_in_source
-from trivet.doctor.trace import Cost, ModelTrace, Trace
+from trivet.doctor.trace import Cost, Trace
 
 if TYPE_CHECKING:
     from trivet.doctor.probe import Probe
@@ -19,6 +19,7 @@ def assemble(probe: "Probe") -> Trace:
         probe.take_survey()
     probe.survey.note_calls()
     probe.ledger.look_for_change()
+    probe.draws.finish()
     trace = Trace(
         script=probe.script,
         steps=probe.session.steps,
@@ -39,17 +40,21 @@ def assemble(probe: "Probe") -> Trace:
         random=list(probe.draws.random.values()),
         orders=list(probe.draws.orders.values()),
         poisoned=probe.poisoned,
+        faults=probe.session.faults,
         cost=Cost(probe.session.spent, probe.session.spent / watched if watched else 0.0, watched),
     )
-    _fill_parameters(probe, trace)
-    _fill_models(probe, trace)
-    _fill_signals(probe, trace)
-    trace.data = probe.data.fill(probe.survey.names)
+    for fill in (_fill_parameters, _fill_models, _fill_signals, _fill_data):
+        with probe.session.shielded():
+            fill(probe, trace)
     if probe.exception is not None:
         trace.exception = describe_exception(
             probe.exception, probe.training.failed_forward, probe.training.failed_graph
         )
     return trace
+
+
+def _fill_data(probe: "Probe", trace: Trace) -> None:
+    trace.data = probe.data.fill(probe.survey.names)
 
 
 def _fill_signals(probe: "Probe", trace: Trace) -> None:
@@ -84,7 +89,6 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
     trained = {p.model for p in trace.parameters if p.with_nonzero}
     for model in trace.models:
         model.trained = model.name in trained
-        _fill_frozen_norms(model, trace)
     for record in probe.modules.roots.values():
         owner = next((m for m in trace.models if m.name == record.name), None)
         if owner is None:
@@ -92,25 +96,10 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.steps_in_train, owner.steps_in_eval = record.steps["train"], record.steps["eval"]
         owner.eval_after_train, owner.ever_eval = record.eval_after_train, record.ever_eval
         owner.evaluations_in_train = record.evaluations_in_train
+        owner.unseen_in_train = record.unseen_in_train
         owner.evaluations_in_eval = record.evaluations_in_eval
         owner.evaluation_place = record.evaluation_place
         owner.eval_place, owner.train_place = record.switches.get(False), record.switches.get(True)
         if record.input is not None:
             record.input.model = owner.name
             trace.inputs.append(record.input)
-
-
-def _fill_frozen_norms(model: ModelTrace, trace: Trace) -> None:
-    """Parts all of whose weights are frozen, but whose batch norms still gather statistics."""
-    weights = [p for p in trace.parameters if p.model == model.name and p.registered]
-    for norm in trace.batch_norms:
-        if not norm.name.startswith(f"{model.name}.") or not norm.calls_in_train or not norm.tracks:
-            continue
-        part = ".".join(norm.name.split(".")[:2])
-        inside = [p for p in weights if p.name.startswith(f"{part}.")]
-        outside = [p for p in weights if not p.name.startswith(f"{part}.")]
-        other_weights = any(not p.owner.startswith("BatchNorm") for p in inside)
-        frozen = bool(inside) and other_weights and not any(p.requires_grad for p in inside)
-        frozen = frozen and not any(p.changed for p in inside)  # a teacher that the code moves by itself
-        if frozen and norm.momentum != 0 and any(p.requires_grad for p in outside):
-            model.frozen_norms[part] = max(model.frozen_norms.get(part, 0), norm.calls_in_train)

@@ -122,8 +122,9 @@ def cut_in_source(files: Iterable[str], name: str) -> Place | None:
                 or "reset" in function.name
             ):
                 continue
+            derived = _derived_from(function, name)
             for node in ast.walk(function):
-                if isinstance(node, ast.expr) and not _is_target(node) and _takes_values(node, name):
+                if isinstance(node, ast.expr) and not _is_target(node) and _takes_values(node, name, derived):
                     line = linecache.getline(file, node.lineno).strip()
                     return Place(file, node.lineno, line, function.name)
     return None
@@ -133,18 +134,33 @@ def _is_target(node: ast.expr) -> bool:
     return isinstance(getattr(node, "ctx", None), ast.Store)
 
 
-def _takes_values(node: ast.expr, name: str) -> bool:
+def _derived_from(function: ast.FunctionDef, name: str) -> set[str]:
+    """Variables of a function that are made of `x.name`, or of one that is."""
+    derived: set[str] = set()
+    for _ in range(3):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and _names(node.value, name, derived):
+                parts = [part for target in node.targets for part in ast.walk(target)]
+                derived |= {part.id for part in parts if isinstance(part, ast.Name) and _is_target(part)}
+    return derived
+
+
+def _takes_values(node: ast.expr, name: str, derived: set[str]) -> bool:
     if isinstance(node, ast.Attribute) and node.attr in TAKEN:
-        return _names(node.value, name)
+        return _names(node.value, name, derived)
     if isinstance(node, ast.Call):
         function = node.func
         called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        return called in COPIES and any(_names(argument, name) for argument in node.args)
+        return called in COPIES and any(_names(argument, name, derived) for argument in node.args)
     return False
 
 
-def _names(node: ast.expr, name: str) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == name for part in ast.walk(node))
+def _names(node: ast.expr, name: str, derived: set[str]) -> bool:
+    return any(
+        (isinstance(part, ast.Attribute) and part.attr == name)
+        or (isinstance(part, ast.Name) and part.id in derived)
+        for part in ast.walk(node)
+    )
 
 
 def _switched_off(file: str, line: int) -> Place | None:

@@ -4,6 +4,7 @@ import hashlib
 import random
 import sys
 import weakref
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,28 @@ DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropou
 FEWEST = 8
 """Samples of the smallest order that is looked at."""
 MOST = 64
+DEEP = 24
+"""Frames between a draw and the object that asks for it, wrappers of functions included."""
+
+
+@dataclass
+class Drawn:
+    """Orders drawn at one line: the last one of each moment, between which steps are taken."""
+
+    optimizers: int
+    step: int
+    last: bytes
+    seen: set[bytes] = field(default_factory=set)
+    counted: int = -1
+
+    def finish(self, trace: OrderTrace) -> None:
+        """Count the order of the moment that has passed."""
+        if self.counted == self.step:
+            return
+        self.counted = self.step
+        self.seen.add(self.last)
+        trace.draws += 1
+        trace.different = len(self.seen)
 
 
 class DrawWatch:
@@ -32,7 +55,10 @@ class DrawWatch:
         self.names = names
         self.random: dict[tuple[str, Place | None], RandomTrace] = {}
         self.orders: dict[tuple[Place | None, int], OrderTrace] = {}
-        self._drawn: dict[tuple[Place | None, int], tuple[bytes, int, int]] = {}
+        self._drawn: dict[tuple[Place | None, int], Drawn] = {}
+        self.seeded_again: Place | None = None
+        """Where a number was used as a seed again, after steps of training."""
+        self._seeded: dict[str, int] = {}
         self._samplers: dict[int, tuple[weakref.ref[Any], Place | None]] = {}
 
     def install(self, patches: Patches) -> None:
@@ -44,9 +70,12 @@ class DrawWatch:
             F, "scaled_dot_product_attention", partial(self._wrap_dropout, "scaled_dot_product_attention", -1)
         )
         patches.wrap(torch, "randperm", partial(self._wrap_order, "randperm"))
+        for owner, name in ((torch, "manual_seed"), (torch.random, "manual_seed"), (random, "seed")):
+            patches.wrap(owner, name, self._wrap_seed)
         patches.wrap(random, "shuffle", partial(self._wrap_order, "shuffle"))
         numpy = sys.modules.get("numpy")
         if numpy is not None:
+            patches.wrap(numpy.random, "seed", self._wrap_seed)
             patches.wrap(numpy.random, "permutation", partial(self._wrap_order, "permutation"))
             patches.wrap(numpy.random, "shuffle", partial(self._wrap_order, "shuffle"))
         for sampler in (RandomSampler, SubsetRandomSampler, DistributedSampler):
@@ -86,6 +115,19 @@ class DrawWatch:
         if (name, place) in self.random:
             self.random[name, place].calls += 1
 
+    def _wrap_seed(self, original: Any) -> Any:
+        def seed(*args: Any, **kwargs: Any) -> Any:
+            if self.session.active and not compiling():
+                with self.session.shielded():
+                    key = repr((args, kwargs))[:64]
+                    before = self._seeded.get(key)
+                    if before is not None and before < self.session.steps:
+                        self.seeded_again = user_place() or self.seeded_again
+                    self._seeded[key] = self.session.steps
+            return original(*args, **kwargs)
+
+        return seed
+
     def _wrap_sampler(self, original: Any) -> Any:
         watch = self
 
@@ -113,18 +155,26 @@ class DrawWatch:
         digest = hashlib.blake2b(repr(values[:4096]).encode(), digest_size=16).digest()
         place, steps = self._place(), self.session.steps
         key = (place, len(values))
-        before = self._drawn.get(key)
-        self._drawn[key] = digest, steps, self.session.optimizers
-        if before is None or before[2] != self.session.optimizers:
+        drawn = self._drawn.get(key)
+        if drawn is None or drawn.optimizers != self.session.optimizers:
+            drawn = self._drawn[key] = Drawn(self.session.optimizers, steps, digest)
             self.orders[key] = OrderTrace(function, place, len(values))
-        elif steps >= before[1] + 2:
-            self.orders[key].draws += 1
-            self.orders[key].equal += digest == before[0]
+        elif steps >= drawn.step + 2:
+            drawn.finish(self.orders[key])
+        drawn.step, drawn.last = steps, digest
+
+    def finish(self) -> None:
+        """Count the orders drawn last, where they repeat: a sampler draws once more than it needs."""
+        for key, drawn in self._drawn.items():
+            if drawn.last in drawn.seen:
+                drawn.finish(self.orders[key])
+        for trace in self.orders.values():
+            trace.seeded_at = self.seeded_again
 
     def _place(self) -> Place | None:
         """Where the sampler that draws was made, or the line that draws."""
         frame = sys._getframe(1)
-        for _ in range(8):
+        for _ in range(DEEP):
             held = self._samplers.get(id(frame.f_locals.get("self")))
             if held is not None and held[0]() is frame.f_locals.get("self"):
                 return held[1]
@@ -137,7 +187,7 @@ class DrawWatch:
 def _dropout_layer() -> nn.Module | None:
     """The dropout layer whose forward calls, if one does."""
     frame = sys._getframe(1)
-    for _ in range(8):
+    for _ in range(DEEP):
         held = frame.f_locals.get("self")
         if isinstance(held, nn.modules.dropout._DropoutNd):
             return held

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from trivet.doctor.trace import ParameterTrace
+from trivet.doctor.trace_model import ParameterTrace
 
 if TYPE_CHECKING:
     from trivet.doctor.probe.modules import CallRecord
@@ -26,11 +26,13 @@ class Entry:
     ref: "weakref.ref[torch.Tensor]"
     trace: ParameterTrace
     owner: "weakref.ref[nn.Module] | None"
+    root: "weakref.ref[nn.Module] | None" = None
     sample: torch.Tensor | None = None
     norm: float | None = None
     frozen_sample: torch.Tensor | None = None
     calls: "CallRecord | None" = None
     looked: int = 0
+    trainable: bool = True
 
 
 class Ledger:
@@ -74,8 +76,12 @@ class Ledger:
         pairs = [(entry.ref(), entry) for entry in self.entries.values()]
         return [(tensor, entry) for tensor, entry in pairs if tensor is not None]
 
-    def observe(self) -> tuple[float, float, bool]:
-        """Look at gradients and weights; returns the norm of either over all, and whether both are finite."""
+    def observe(self, optimizer: int) -> tuple[float, float, bool]:
+        """Look at gradients and weights before the step of an optimizer.
+
+        Returns:
+            The norm of either over all, and whether both are finite.
+        """
         pairs = self.alive()
         self.looks += 1
         grads = _norms([(tensor.grad, entry) for tensor, entry in pairs if tensor.grad is not None])
@@ -83,12 +89,13 @@ class Ledger:
         for tensor, entry in pairs:
             trace = entry.trace
             trace.observed += 1
-            entry.looked = self.looks
+            entry.looked, entry.trainable = self.looks, tensor.requires_grad
             trace.requires_grad = trace.requires_grad or tensor.requires_grad
             gradient = grads.get(id(entry))
             if gradient is not None:
                 trace.with_gradient += 1
                 trace.with_nonzero += gradient != 0
+                trace.own_nonzero += gradient != 0 and optimizer in trace.optimizers
                 if not trace.first_energy:
                     trace.first_energy = gradient * gradient
                 _keep(trace.gradient_norms, gradient)
@@ -99,6 +106,14 @@ class Ledger:
         total = sum(value * value for value in grads.values()) ** 0.5
         weight = sum(value * value for value in weights.values()) ** 0.5
         return total, weight, total - total == 0 and weight - weight == 0
+
+    def unfrozen(self) -> bool:
+        """Whether a parameter that was frozen when last observed requires a gradient now."""
+        return any(
+            tensor.requires_grad and not entry.trainable
+            for tensor, entry in self.alive()
+            if entry.looked == self.looks
+        )
 
     def look_for_change(self) -> None:
         """Compare every parameter with what it was when first seen."""

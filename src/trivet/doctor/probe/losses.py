@@ -2,14 +2,17 @@
 
 import inspect
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from trivet.doctor.graph import place_of_node
+from trivet.doctor.graph import place_of_node, without_reshapes
+from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.session import Patches, Session, Sparse, compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import LossTrace
@@ -18,6 +21,7 @@ CLASS_LOSSES = ("cross_entropy", "nll_loss")
 BINARY_LOSSES = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 LOSSES = (*CLASS_LOSSES, *BINARY_LOSSES, *REGRESSION_LOSSES)
+LAYERS = 16
 SAMPLE = 4096
 SIMPLEX_TOLERANCE = 1e-3
 
@@ -25,8 +29,10 @@ SIMPLEX_TOLERANCE = 1e-3
 class LossWatch:
     """Records the calls of the losses of `torch.nn.functional`, by line of the user's code."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, modules: ModuleWatch) -> None:
         self.session = session
+        self.modules = modules
+        self._layers: deque[tuple[Any, Place | None]] = deque(maxlen=LAYERS)
         self.losses: dict[tuple[str, Place | None], LossTrace] = {}
         self.last: LossTrace | None = None
         self.observers: list[
@@ -39,6 +45,14 @@ class LossWatch:
         """Wrap the functions; the loss modules of torch call them too."""
         for name in LOSSES:
             patches.wrap(F, name, partial(self._wrap, name))
+        self.modules.observers.append(self._note_layer)
+
+    def _note_layer(self, module: nn.Module, _: object, output: Any) -> None:
+        """Know, in the first step, which of torch's layers without weights made a node of the graph."""
+        if self.session.steps or not isinstance(output, torch.Tensor) or output.grad_fn is None:
+            self._layers.clear()
+        elif type(module).__module__.startswith("torch.nn") and next(module.parameters(), None) is None:
+            self._layers.append((output.grad_fn, self.modules.place_of(module)))
 
     def _wrap(self, name: str, original: Any) -> Any:
         signature = inspect.signature(original)
@@ -99,8 +113,10 @@ class LossWatch:
         with torch.no_grad():
             _examine(record, output, target, given)
         if not record.produced_by and output.grad_fn is not None:
-            record.produced_by = output.grad_fn.name()
-            record.produced_at = place_of_node(output.grad_fn)
+            node = without_reshapes(output.grad_fn)
+            made = next((place for known, place in self._layers if known is node), None)
+            record.produced_by = node.name()
+            record.produced_at = made or place_of_node(node)
 
 
 def _examine(record: LossTrace, output: torch.Tensor, target: torch.Tensor, given: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ class RootRecord:
     last_plain: int = 0
     last_phase: int = -1
     evaluations_in_train: int = 0
+    unseen_in_train: int = 0
     evaluations_in_eval: int = 0
     evaluation_place: Place | None = None
     name: str = ""
@@ -63,12 +64,14 @@ class ModuleWatch:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.made: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
-        self.parameter_places: dict[int, tuple[weakref.ref[torch.Tensor], Place | None]] = {}
+        self.parameter_places: dict[int, tuple[weakref.ref[torch.Tensor], Place | None, int]] = {}
         self.calls: dict[int, CallRecord] = {}
         self.roots: dict[int, RootRecord] = {}
         self.switched: dict[int, tuple[weakref.ref[nn.Module], bool, Place | None]] = {}
         self.loads: list[LoadTrace] = []
         self.compiled = False
+        self.unseen: Callable[[], bool] = lambda: True
+        """Whether the samples evaluated last are no training samples, as far as is known."""
         self.on_first_call: list[Callable[[], None]] = []
         self.observers: list[Callable[[nn.Module, tuple[Any, ...], Any], None]] = []
         """Called with (module, arguments, output) for every call in a recorded step: the place for more signals."""
@@ -93,6 +96,11 @@ class ModuleWatch:
         """Where a parameter was made."""
         made = self.parameter_places.get(id(parameter))
         return made[1] if made and made[0]() is parameter else None
+
+    def born(self, parameter: torch.Tensor) -> int | None:
+        """How many optimizers there were when a parameter was registered."""
+        made = self.parameter_places.get(id(parameter))
+        return made[2] if made and made[0]() is parameter else None
 
     def adopt(self, module: nn.Module) -> None:
         """Know a module that was made before watching began, or by copying."""
@@ -139,7 +147,8 @@ class ModuleWatch:
             if param is not None and watch.session.active and not compiling():
                 known = watch.parameter_places.get(id(param))
                 if known is None or known[0]() is not param:
-                    watch.parameter_places[id(param)] = (weakref.ref(param), user_place())
+                    optimizers = watch.session.optimizers
+                    watch.parameter_places[id(param)] = (weakref.ref(param), user_place(), optimizers)
 
         return register_parameter
 
@@ -154,19 +163,23 @@ class ModuleWatch:
                 return original(self, *args, **kwargs)
             local.depth = depth + 1
             try:
-                if depth == 0:
-                    watch._enter_root(self)
-                    for before in watch.before_root:
-                        before(self, args, kwargs)
-                if session.recording:
-                    watch._enter(self, args)
+                with session.shielded():
+                    if depth == 0:
+                        watch._enter_root(self)
+                        for before in watch.before_root:
+                            before(self, args, kwargs)
+                        if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+                            watch._note_evaluation(unwrapped(self))
+                    if session.recording:
+                        watch._enter(self, args)
                 output = original(self, *args, **kwargs)
-                if session.recording:
-                    for observe in watch.observers:
-                        observe(self, args, output)
-                if depth == 0:
-                    for after in watch.after_root:
-                        after(self, args, kwargs, output)
+                with session.shielded():
+                    if session.recording:
+                        for observe in watch.observers:
+                            observe(self, args, output)
+                    if depth == 0:
+                        for after in watch.after_root:
+                            after(self, args, kwargs, output)
                 return output
             finally:
                 local.depth = depth
@@ -196,13 +209,15 @@ class ModuleWatch:
         watch = self
 
         def load_state_dict(self: nn.Module, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
-            if watch.session.active:
+            with watch.session.shielded():
                 watch._note_load(self, state_dict, bool(args[0] if args else kwargs.get("strict", True)))
             return original(self, state_dict, *args, **kwargs)
 
         return load_state_dict
 
     def _note_load(self, module: nn.Module, state: Any, strict: bool) -> None:
+        if not self.session.active:
+            return
         own = module.state_dict()
         calls = self.calls.get(id(module))
         if not hasattr(state, "items") or (
@@ -246,10 +261,9 @@ class ModuleWatch:
             record.ever_eval = True
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
             record.pending = "train" if module.training or record.pending == "train" else "eval"
-        else:
-            self._note_evaluation(module, record)
 
-    def _note_evaluation(self, module: nn.Module, record: RootRecord) -> None:
+    def _note_evaluation(self, module: nn.Module) -> None:
+        record = self.roots[id(module)]
         if record.pending:  # between a training forward and its step: a helper pass, not an evaluation
             return
         steps = self.session.steps
@@ -265,6 +279,7 @@ class ModuleWatch:
                 self._note_warming(module)
         elif not _updates_statistics(module):
             record.evaluations_in_train += 1
+            record.unseen_in_train += self.unseen()
             record.evaluation_place = record.evaluation_place or user_place()
 
     def _note_warming(self, module: nn.Module) -> None:

@@ -3,19 +3,24 @@
 import os
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 DENSE_STEPS = 20
 """Every step up to this one is recorded."""
+RENEWED_STEPS, MOST_RENEWALS = 10, 4
+"""Steps that are recorded after a new optimizer, and how often."""
 FIRST_INTERVAL = 50
 """Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
 BUDGET = 0.02
 """Largest share of the training's time that recording may take."""
+MOST_FAULTS = 8
 
 _live: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
@@ -34,7 +39,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
-        self._wrapped: list[tuple[Any, str]] = []
+        self._wrapped: list[tuple[Any, str, Any]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace `owner.name` by `make(original)`."""
@@ -45,15 +50,16 @@ class Patches:
         wrapped.__doc__ = getattr(original, "__doc__", None)
         wrapped.__wrapped__ = original
         setattr(owner, name, wrapped)
-        self._wrapped.append((owner, name))
+        self._wrapped.append((owner, name, original))
         self._undo.append((lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name)))
 
     @contextmanager
     def suspended(self, *owners: Any) -> Iterator[None]:
         """Put the originals of some owners back for a block, as for a compiler that knows functions by identity."""
-        held = [(owner, name, getattr(owner, name)) for owner, name in self._wrapped if owner in owners]
-        for owner, name, wrapped in held:
-            setattr(owner, name, wrapped.__wrapped__)
+        chosen = [wrap for wrap in self._wrapped if wrap[0] in owners]
+        held = [(owner, name, getattr(owner, name)) for owner, name, _ in chosen]
+        for owner, name, original in chosen:
+            setattr(owner, name, original)
         try:
             yield
         finally:
@@ -80,6 +86,7 @@ class Session:
         steps: Optimizer steps so far, over all optimizers.
         optimizers: Optimizers made so far.
         lock: Held while records change.
+        faults: What went wrong in the probe itself.
     """
 
     def __init__(self) -> None:
@@ -88,15 +95,25 @@ class Session:
         self.steps = 0
         self.optimizers = 0
         self.spent = 0.0
+        self.faults: list[str] = []
         self.lock = threading.RLock()
         self.local = threading.local()
         self._first: float | None = None
         self._last: float = 0.0
+        self._dense = DENSE_STEPS
+        self._renewals = 0
         self._next = DENSE_STEPS
         self._interval = FIRST_INTERVAL
         self._spent_dense = 0.0
         self._dense_over = 0.0
         _live.add(self)
+
+    def renew(self) -> None:
+        """Record the next steps densely again, a few times a run: another training begins, or another phase of it."""
+        if self.steps >= self._dense and self._renewals < MOST_RENEWALS:
+            self._renewals += 1
+            self._dense = self._next = self.steps + RENEWED_STEPS
+            self.recording = True
 
     def advance(self) -> None:
         """Count a step and decide whether the next is recorded."""
@@ -104,9 +121,10 @@ class Session:
         self._last = time.perf_counter()
         if self._first is None:
             self._first = self._last
-        if self.steps < DENSE_STEPS:
+        if self.steps < self._dense:
+            self.recording = True
             return
-        if self.steps == DENSE_STEPS:
+        if self.steps == self._dense:
             self._spent_dense, self._dense_over = self.spent, self._last
         elif self.recording:
             passed = self._last - self._dense_over
@@ -120,12 +138,30 @@ class Session:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Count the time of a block as the probe's own."""
+        """Count the time of a block as the probe's own, and shield the script from its faults."""
         began = time.perf_counter()
         try:
             yield
+        except Exception as fault:
+            self.note_fault(fault)
         finally:
             self.spent += time.perf_counter() - began
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Shield the script from faults of the probe, which are listed as what could not be checked."""
+        try:
+            yield
+        except Exception as fault:
+            self.note_fault(fault)
+
+    def note_fault(self, fault: Exception) -> None:
+        """Keep a fault of the probe's own: its kind, message and innermost place."""
+        frames = traceback.extract_tb(fault.__traceback__)
+        at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        text = f"{type(fault).__name__}: {str(fault)[:200]}{at}"
+        if text not in self.faults and len(self.faults) < MOST_FAULTS:
+            self.faults.append(text)
 
     @property
     def watched_seconds(self) -> float:

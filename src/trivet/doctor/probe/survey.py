@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from torch import nn
 
 from trivet.doctor.probe.fills import FillWatch
+from trivet.doctor.probe.frozen import FrozenWatch
 from trivet.doctor.probe.ledger import Ledger, is_lazy
 from trivet.doctor.probe.modules import BATCH_NORMS, CallRecord, ModuleWatch, depends_on_mode
 from trivet.doctor.probe.written import sets_attribute, sets_false, written_at
 from trivet.doctor.source import statement, user_frames
-from trivet.doctor.trace import BatchNormTrace, ModelTrace, RepeatedModule
+from trivet.doctor.trace_model import BatchNormTrace, ModelTrace, RepeatedModule
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 
@@ -27,6 +29,7 @@ class Survey:
         self.fills = fills
         self.names: dict[int, str] = {}
         self.models: dict[str, ModelTrace] = {}
+        self.frozen = FrozenWatch()
         self.norms: dict[str, BatchNormTrace] = {}
         self._norm_calls: dict[str, CallRecord] = {}
         self._means: dict[str, torch.Tensor] = {}
@@ -47,6 +50,7 @@ class Survey:
             if id(root) in hidden or next(root.parameters(), None) is None:
                 continue
             name = self.name_of(root, variables)
+            self._note_gone(root)
             self._survey_model(root, name)
             record = self.modules.roots.get(id(root))
             if record is not None and record.ref() is root:
@@ -58,11 +62,19 @@ class Survey:
                 elif not is_lazy(kept):
                     self._enter_parameter(kept, f"{holder}[{index}]", name, holder)
 
+    def _note_gone(self, root: nn.Module) -> None:
+        """Mark the parameters that a model no longer holds, as those of a layer that was replaced."""
+        held = {id(parameter) for parameter in root.parameters()}
+        for tensor, entry in self.ledger.alive():
+            if entry.root is not None and entry.root() is root:
+                entry.trace.gone = id(tensor) not in held
+
     def _survey_model(self, root: nn.Module, name: str) -> None:
         trace = self.models.setdefault(name, ModelTrace(name, type(root).__name__))
         trace.place = trace.place or self.modules.place_of(root)
         trace.mode_dependent = depends_on_mode(root)
         self._enter(root, name, name, None)
+        trace.frozen_norms.update(self.frozen.look(root, name))
         for path, module in root.named_modules():
             full = f"{name}.{path}" if path else name
             if vars(module).get("requires_grad", True) is False and full not in trace.fake_freezes:
@@ -109,8 +121,11 @@ class Survey:
                     trace.misspelt = wrong
                     trace.misspelt_at = written_at(self.files(), sets_false(wrong))
                 trace.place = self.modules.place_of_parameter(parameter) or self.modules.place_of(layer)
-                trace.filled = self.fills.place_of(parameter)
+                trace.born = self.modules.born(parameter)
+                trace.filled = self.fills.place_of(layer)
                 entry, calls = self.ledger.find(parameter), self.modules.calls.get(id(layer))
+                if entry is not None and hidden_in is None:
+                    entry.root = weakref.ref(module)
                 if entry is not None and calls is not None and calls.ref() is layer:
                     entry.calls = calls
 
@@ -122,6 +137,8 @@ class Survey:
         trace.tracks = bool(layer.track_running_stats)
         trace.affine_trainable = any(p.requires_grad for p in layer.parameters())
         trace.momentum = None if layer.momentum is None else float(layer.momentum)
+        if layer.running_mean is not None and is_lazy(layer.running_mean):
+            return
         if layer.num_batches_tracked is not None and layer.running_var is not None:
             trace.batches = int(layer.num_batches_tracked)
             trace.initial = not bool(layer.running_mean.any()) and bool((layer.running_var == 1).all())

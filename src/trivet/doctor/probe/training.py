@@ -20,7 +20,9 @@ from trivet.doctor.trace import BackwardTrace, OptimizerTrace, ScalerTrace
 
 WALKED = 12
 """Backward passes whose graph is walked."""
-STARVED = 1e-3
+MOST_SIZES = 64
+STARVED = 0.0099
+"""Share of the highest learning rate below which it is all but used up."""
 
 GradientState = tuple[int, int]
 
@@ -100,6 +102,7 @@ class TrainingWatch:
             original(self, *args, **kwargs)
             if watch.session.active:
                 watch.session.optimizers += 1
+                watch.session.renew()
                 watch.record_of(self).trace.place = user_place(constructs=self)
 
         return construct
@@ -123,9 +126,11 @@ class TrainingWatch:
             if not watch.session.active or torch._C._current_graph_task_id() != -1:
                 return original(tensors, *args, **kwargs)
             given = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-            watch._before_backward(given)
+            with watch.session.shielded():
+                watch._before_backward(given)
             _call_backward(watch, original, (tensors, *args), kwargs)
-            watch._after_backward()
+            with watch.session.shielded():
+                watch._after_backward()
             return None
 
         return backward
@@ -146,7 +151,10 @@ class TrainingWatch:
             with self.session.measured():
                 graph = walk_graph(losses)
                 trace.walked += 1
+                if len(trace.sizes) < MOST_SIZES:
+                    trace.sizes.append((self.session.steps, graph.size))
                 trace.nodes = max(trace.nodes, graph.size)
+                trace.squashing = max(trace.squashing, graph.squashing)
                 if not trace.loss_operations:
                     trace.loss_operations = [name for name, _ in graph.operations[:8]]
                 for act in self.on_graph:
@@ -216,8 +224,11 @@ class TrainingWatch:
                 record.value = _value(witness.grad)
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if not self.session.active:
-            return
+        if self.session.active:
+            with self.session.shielded():
+                self._enter_step(optimizer)
+
+    def _enter_step(self, optimizer: torch.optim.Optimizer) -> None:
         record = self.record_of(optimizer)
         if record.trace.step_place is None:
             record.trace.step_place = user_place()
@@ -231,6 +242,8 @@ class TrainingWatch:
         if record.seen_backward and trace.steps and self.session.recording:
             trace.judged += 1
             trace.stale += not record.fresh
+        if record.seen_backward and witness is not None and self.session.recording and record.value:
+            trace.emptied += _is_empty(witness) and all(_is_empty(p) for p in _held_by(record))
         if self._window > 1 and record.seen_backward and witness is not None:
             rewritten = _state(witness) != record.state and not self._clipped
             if not rewritten:
@@ -238,8 +251,11 @@ class TrainingWatch:
                 trace.cancelled += self._cancelled > 0
 
     def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if not self.session.active:
-            return
+        if self.session.active:
+            with self.session.shielded():
+                self._leave_step(optimizer)
+
+    def _leave_step(self, optimizer: torch.optim.Optimizer) -> None:
         record = self.record_of(optimizer)
         witness = record.witness() if record.witness else None
         if witness is not None:
@@ -261,10 +277,23 @@ class TrainingWatch:
                 return original(parameters, *args, **kwargs)
             tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             self._clipped = True
-            self._note_clip(tensors)
-            return original(parameters if isinstance(parameters, torch.Tensor) else tensors, *args, **kwargs)
+            with self.session.shielded():
+                self._note_clip(tensors)
+            norm = original(parameters if isinstance(parameters, torch.Tensor) else tensors, *args, **kwargs)
+            with self.session.shielded():
+                self._know_clipped()
+            return norm
 
         return clip
+
+    def _know_clipped(self) -> None:
+        """Gradients that were clipped between two backward passes were not cleared."""
+        for record in self.optimizers:
+            witness = record.witness() if record.witness else None
+            if witness is not None and record.state is not None:
+                record.state = _state(witness)
+                if self.session.recording and witness.grad is not None:
+                    record.value = _value(witness.grad)
 
     def _note_clip(self, tensors: list[torch.Tensor]) -> None:
         if self._scaled is None:
@@ -316,6 +345,7 @@ class TrainingWatch:
             if watch.session.active and self.is_enabled() and self.get_scale() < before:
                 for record in watch.optimizers:
                     record.trace.skipped += 1
+                watch._window, watch._cancelled = 0, 0
             watch._unscaled.clear()
             watch._scaled = None
 
@@ -343,6 +373,16 @@ def _call_backward(
     for warning in caught:
         if "nomaly" not in str(warning.message):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _held_by(record: OptimizerRecord) -> list[torch.Tensor]:
+    optimizer = record.ref()
+    return [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
+
+
+def _is_empty(parameter: torch.Tensor) -> bool:
+    """Whether a parameter has no gradient, or one of zeros."""
+    return parameter.grad is None or not bool(parameter.grad.any())
 
 
 def _first_with_gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:

@@ -52,6 +52,7 @@ class DataWatch:
             self.spreads,
         ):
             part.install(patches)
+        self.modules.unseen = lambda: self.leaks.last_unseen
         self.modules.before_root.append(self._before_root)
         self.modules.after_root.append(self._after_root)
         self.losses.observers.append(self._on_loss)

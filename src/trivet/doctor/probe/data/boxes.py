@@ -1,5 +1,6 @@
 """Watches boxes: those given to detectors and to the box functions of torchvision, and encoded ones in losses."""
 
+import math
 import weakref
 from functools import partial
 from typing import Any
@@ -149,11 +150,12 @@ class BoxWatch:
         record.inverted += int(inverted.sum())
         record.flat += int(flat.sum())
         slack = limit * 1.02
+        least = -0.02 * limit if math.isfinite(limit) else -0.5
         positive = (second > 0).all(1) & (first >= 0).all(1)
-        record.inside += int(((second <= slack) & (first >= -0.02 * limit)).all(1).sum())
+        record.inside += int(((second <= slack) & (first >= least)).all(1).sum())
         record.as_size += int((positive & (first + second <= slack).all(1)).sum())
         half = second / 2
-        within = (first - half >= -0.02 * limit).all(1) & (first + half <= slack).all(1)
+        within = (first - half >= least).all(1) & (first + half <= slack).all(1)
         record.as_centre += int((positive & within).sum())
         if bool(inverted.any()) and not record.example:
             record.example = [round(v, 3) for v in boxes[inverted][0].tolist()]
@@ -162,7 +164,7 @@ class BoxWatch:
         largest = float(boxes.max())
         if largest <= 1.0:
             return 1.0
-        return self._side if self._side else largest
+        return self._side if self._side else math.inf
 
     def _record(self, source: str, place: Place | None) -> BoxTrace:
         return self.boxes.setdefault((source, place), BoxTrace(source, place))

@@ -55,8 +55,8 @@ class ClassWatch:
         """Take a call of a loss."""
         if not self.allowance.left:
             return
+        training = output.requires_grad and torch.is_grad_enabled()
         with self.allowance.measured(), torch.no_grad():
-            training = output.requires_grad and torch.is_grad_enabled()
             pair = _classes_of(function, output.detach(), target)
             if training:
                 self._note_score(self.train_loss, value)

@@ -18,7 +18,7 @@ _FACTORS = torch.randint(-(2**62), 2**62, (MOST_VALUES,), generator=_generator) 
 
 
 class Allowance:
-    """Time that a part may take at every step: a constant first, then a share of the training's time."""
+    """Processor time that a part may take at every step: a constant first, then a share of the training's time."""
 
     def __init__(self, session: Session, free: float = FREE_SECONDS, share: float = SHARE) -> None:
         self.session = session
@@ -33,12 +33,14 @@ class Allowance:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Count the time of a block."""
-        began = time.perf_counter()
+        """Count the time of a block, and shield the script from its faults."""
+        began = time.thread_time()
         try:
             yield
+        except Exception as fault:
+            self.session.note_fault(fault)
         finally:
-            self.spent += time.perf_counter() - began
+            self.spent += time.thread_time() - began
 
 
 def integers_of(values: torch.Tensor) -> torch.Tensor:

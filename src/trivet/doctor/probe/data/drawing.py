@@ -48,6 +48,7 @@ class DrawWatch:
         def draw(*args: Any, **kwargs: Any) -> Any:
             if not watch.session.active or not watch.allowance.left:
                 return original(*args, **kwargs)
+            before = None
             with watch.allowance.measured():
                 before = canvas_of(args, kwargs)
             value = original(*args, **kwargs)
@@ -90,6 +91,11 @@ def _pillow(args: tuple[Any, ...], _: dict[str, Any]) -> torch.Tensor | None:
 
 def _opencv(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
     canvas = args[0] if args else kwargs.get("img", kwargs.get("image"))
-    if canvas is None or getattr(canvas, "ndim", 0) != 2 or canvas.dtype.kind not in "iu" or canvas.size > 1 << 22:
+    if (
+        canvas is None
+        or getattr(canvas, "ndim", 0) != 2
+        or canvas.dtype.kind not in "iu"
+        or canvas.size > 1 << 22
+    ):
         return None
     return torch.tensor(canvas.astype("int64"))

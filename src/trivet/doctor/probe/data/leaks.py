@@ -26,6 +26,9 @@ MOST_EVALUATED = 50_000
 RUN = 4
 """Length of the runs of values by which overlapping sequences are known."""
 
+FINE, MANY = 0.2, 300
+"""Share (or count) of different values in a batch; runs of coarse values, such as pixels, are equal by chance."""
+
 _RUN_FACTORS = (0x9E3779B97F4A7C15 - 2**64, 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D, 0x14057B7EF767814F)
 
 
@@ -62,6 +65,7 @@ class LeakWatch:
             if record is not None and torch.is_grad_enabled():
                 record.missed += 1
             return
+        training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
         with self.allowance.measured(), torch.no_grad():
             batch = first_tensor(args, kwargs)
             if batch is None or batch.requires_grad or (batch.is_cuda and not self.session.recording):
@@ -74,7 +78,6 @@ class LeakWatch:
             record = self.models.get(id(module))
             if record is None or record.ref() is not module:
                 record = self.models[id(module)] = ModelSamples(weakref.ref(module))
-            training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
             if training:
                 self._train(record, batch, digests)
             elif record.trained:
@@ -89,7 +92,9 @@ class LeakWatch:
             record.missed += 1
         runs = _runs(batch)
         if runs is not None and len(record.runs) < MOST_SAMPLES:
-            record.runs.update(runs.flatten().tolist())
+            record.runs.update(
+                runs[:, :-1].flatten().tolist()
+            )  # at the end stands the same window, or another
 
     def _evaluate(self, record: ModelSamples, batch: torch.Tensor, digests: torch.Tensor) -> None:
         values = digests.tolist()
@@ -142,6 +147,8 @@ def _runs(batch: torch.Tensor) -> torch.Tensor | None:
     if not 8 <= values.shape[1] <= 512:
         return None
     whole = integers_of(values)
+    if len(whole.unique()) < min(FINE * whole.numel(), MANY):
+        return None
     pieces = whole.unfold(1, RUN, 1)
     varied = (pieces.sort(2).values.diff(dim=2) != 0).all(2)
     factors = torch.tensor(_RUN_FACTORS, device=values.device)

@@ -79,17 +79,26 @@ class MemoryWatch:
             self._files[frame.f_code.co_filename] = None
             roots |= {key: value for key, value in frame.f_locals.items() if key not in roots}
         roots |= {key: value for key, value in main.items() if key not in roots and not key.startswith("__")}
-        for record in self.loaders.records.values():
-            held = record.ref()
-            if held is not None:
-                roots.setdefault(f"{type(held.dataset).__name__}", held.dataset)
-        for name, value in list(roots.items())[:200]:
+        known = {id(value) for value in roots.values()}
+        sets = [(name, value) for name, value in self._data_sets() if id(value) not in known]
+        for name, value in [*sets, *list(roots.items())[:200]]:
             if isinstance(value, CONTAINERS):
                 yield name, value
             elif _of_user(value):
                 for key, inner in list(vars(value).items())[:64]:
                     if isinstance(inner, CONTAINERS) and not key.startswith("_modules"):
                         yield f"{name}.{key}", inner
+
+    def _data_sets(self) -> Iterator[tuple[str, Any]]:
+        """The data sets of the loaders, and those that they wrap."""
+        for record in self.loaders.records.values():
+            loader = record.ref()
+            held = getattr(loader, "dataset", None)
+            for _ in range(4):
+                if held is None:
+                    break
+                yield type(held).__name__, held
+                held = vars(held).get("dataset") if hasattr(held, "__dict__") else None
 
 
 def _of_user(value: Any) -> bool:

@@ -144,7 +144,13 @@ def _of_numpy(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     given = args[0] if args else kwargs.get("src")
     method = kwargs.get("interpolation", args[5] if len(args) > 5 else 1)
-    if given is None or method == 0 or getattr(given, "ndim", 0) != 2 or given.size > 1 << 22 or given.dtype.kind not in "iuf":
+    if (
+        given is None
+        or method == 0
+        or getattr(given, "ndim", 0) != 2
+        or given.size > 1 << 22
+        or given.dtype.kind not in "iuf"
+    ):
         return None
     return torch.tensor(given.astype("float32"))[None], torch.tensor(value.astype("float32"))[None]
 

@@ -1,0 +1,99 @@
+"""Checks on boxes and the labels of their objects."""
+
+from collections.abc import Iterator
+
+from trivet.doctor.checks.common import NotCheckedError, where
+from trivet.doctor.finding import Finding
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_data import BoxTrace
+
+SURE_BOXES = 20
+"""Boxes of which some would reach over the border of the picture, were their corners taken for centres."""
+TORCHVISION_BOXES = "positive height and width"
+
+
+def box_format(trace: Trace) -> Iterator[Finding]:
+    """Boxes that are no two corners, where two corners are wanted."""
+    if not trace.data.boxes:
+        raise NotCheckedError("no boxes were seen")
+    for boxes in trace.data.boxes:
+        meant = _meant_format(boxes)
+        if meant:
+            yield Finding(
+                "box-format",
+                "error",
+                f"{boxes.inverted} of {boxes.boxes} boxes end before they begin, such as {boxes.example}; "
+                f"{boxes.boxes - _misfits(boxes, meant)} of them lie in the picture as {meant}",
+                where(boxes.place, boxes.source),
+                {"boxes": boxes.boxes, "inverted": boxes.inverted, "as_size": boxes.as_size}
+                | {"as_centre": boxes.as_centre},
+                f"the annotations are {meant}, and are used as (x1, y1, x2, y2)",
+                "convert them: `torchvision.ops.box_convert(boxes, "
+                f"{'xywh' if meant == '(x, y, width, height)' else 'cxcywh'!r}, 'xyxy')`",
+                verdict="proven",
+            )
+
+
+def _misfits(boxes: BoxTrace, meant: str) -> int:
+    return boxes.boxes - (boxes.as_size if meant.startswith("(x,") else boxes.as_centre)
+
+
+def _meant_format(boxes: BoxTrace) -> str:
+    if boxes.boxes < 4 or boxes.inverted < max(2, 0.05 * boxes.boxes):
+        return ""
+    size, centre = (count >= 0.99 * boxes.boxes for count in (boxes.as_size, boxes.as_centre))
+    if size and not (centre and not boxes.known_size and boxes.boxes >= SURE_BOXES):
+        return "(x, y, width, height)"
+    if centre:
+        return "(centre x, centre y, width, height)"
+    return ""
+
+
+def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
+    """Boxes without width or height."""
+    refused = trace.exception is not None and TORCHVISION_BOXES in trace.exception.message
+    if not trace.data.boxes and not refused:
+        raise NotCheckedError("no boxes were seen")
+    found = [b for b in trace.data.boxes if b.flat + b.inverted and not _meant_format(b)]
+    for boxes in found[:1]:
+        bad = boxes.flat + boxes.inverted
+        harmful = refused or trace.backward.not_finite > 0 or boxes.inverted > 0
+        yield Finding(
+            "degenerate-boxes",
+            "error" if harmful else "warning",
+            f"{bad} of {boxes.boxes} boxes have no width or no height",
+            where(boxes.place, boxes.source),
+            {"boxes": boxes.boxes, "flat": boxes.flat, "inverted": boxes.inverted, "example": boxes.example},
+            "boxes at the border of a crop, clicks, or rounding leave nothing of them; the logarithm of their size is "
+            "minus infinity",
+            "drop boxes narrower than a pixel or two after each crop and resize, labels with them",
+            verdict="proven",
+        )
+    if refused and not found and trace.exception is not None:
+        place = trace.exception.places[0] if trace.exception.places else None
+        yield Finding(
+            "degenerate-boxes",
+            "error",
+            "the detector refuses boxes without width or height",
+            where(place, "boxes"),
+            {"message": trace.exception.message[:300]},
+            "a crop or rounding leaves nothing of some boxes",
+            "drop boxes narrower than a pixel or two after each crop and resize, labels with them",
+            verdict="proven",
+        )
+
+
+def label_off_by_one(trace: Trace) -> Iterator[Finding]:
+    """Objects labelled 0 where a detector takes 0 for the background."""
+    for seen in trace.data.detections:
+        if seen.zeros >= 2:
+            yield Finding(
+                "label-off-by-one",
+                "error",
+                f"{seen.zeros} of {seen.labels} objects are labelled 0, which `{seen.model}` takes for the background",
+                where(seen.place, seen.model),
+                {"zeros": seen.zeros, "labels": seen.labels},
+                "torchvision's detector keeps class 0 for the background",
+                "add 1 to the labels, and 1 to `num_classes`",
+                verdict="proven",
+            )
