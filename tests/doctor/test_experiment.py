@@ -159,7 +159,7 @@ def test_a_decoder_in_no_optimizer_is_the_confirmed_cause():
     told = found.apply_to(finding)
     assert told.verdict == "confirmed"
     assert told.evidence["experiment"]["result"] == "confirmed"
-    ET.fromstring(experiment_svg(found))
+    ET.fromstring(experiment_svg(found.to_json()))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from trivet.doctor.__main__ import MISUSED, main
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.explain import explain, write_pages
-from trivet.doctor.run import MisuseError
+from trivet.doctor.outputs import MisuseError
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "doctor"
 

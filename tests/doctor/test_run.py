@@ -9,7 +9,8 @@ import pytest
 from tests.doctor.programs import ADAM, HEAD, LOOP
 from tests.doctor.test_faults import diagnose_source
 from trivet.doctor.__main__ import main
-from trivet.doctor.run import FAILED, FINE, MisuseError, Options, record_script, run_script
+from trivet.doctor.outputs import MisuseError, Options
+from trivet.doctor.run import FAILED, FINE, record_script, run_script
 from trivet.doctor.trace import read_trace
 
 HEALTHY = HEAD + ADAM + LOOP

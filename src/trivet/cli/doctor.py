@@ -12,6 +12,7 @@ doctor = typer.Typer(help="Say why training fails, of any PyTorch script.", no_a
 Json = Annotated[str | None, typer.Option(help="Write the findings as JSON; - is standard output.")]
 Sarif = Annotated[str | None, typer.Option(help="Write the findings as SARIF.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Write no text.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Name every check that could not be made, and why.")]
 
 
 @doctor.command(
@@ -30,12 +31,28 @@ def run(
         Literal["error", "warning"] | None, typer.Option(help="End the script at the first such finding.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="End the script after so many optimizer steps.")] = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Afterwards, train again with and without the remedy, on copies.")
+    ] = False,
+    prove_seconds: Annotated[float, typer.Option(help="Budget of time for that.")] = 60.0,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a script, unchanged, and say what is wrong with its training."""
-    from trivet.doctor.run import Options, run_script
+    from trivet.doctor.outputs import Options
+    from trivet.doctor.run import run_script
 
-    options = Options(json=json, sarif=sarif, trace=trace, stop_on=stop_on, steps=steps, quiet=quiet)
+    options = Options(
+        json=json,
+        sarif=sarif,
+        trace=trace,
+        stop_on=stop_on,
+        steps=steps,
+        quiet=quiet,
+        verbose=verbose,
+        prove=prove,
+        prove_seconds=prove_seconds,
+    )
     _leave(lambda: run_script(script[0], script[1:], options, module=module))
 
 
@@ -45,12 +62,13 @@ def replay(
     json: Json = None,
     sarif: Sarif = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Diagnose a recorded trace."""
-    from trivet.doctor.run import Options
+    from trivet.doctor.outputs import Options
     from trivet.doctor.run import replay as replay_trace
 
-    _leave(lambda: replay_trace(trace, Options(json=json, sarif=sarif, quiet=quiet)))
+    _leave(lambda: replay_trace(trace, Options(json=json, sarif=sarif, quiet=quiet, verbose=verbose)))
 
 
 @doctor.command()
@@ -63,7 +81,7 @@ def explain(name: Annotated[str, typer.Argument(help="Name of a finding.")]) -> 
 
 def _leave(work: Callable[[], int | None]) -> None:
     """Carry a verb out and leave with its exit code."""
-    from trivet.doctor.run import MisuseError
+    from trivet.doctor.outputs import MisuseError
 
     try:
         code = work()

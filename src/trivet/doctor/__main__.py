@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from trivet.doctor.explain import explain, write_pages
-from trivet.doctor.run import MisuseError, Options, replay, run_script
+from trivet.doctor.outputs import MisuseError, Options
+from trivet.doctor.run import replay, run_script
 
 MISUSED = 2
 
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop_on=getattr(given, "stop_on", None),
             steps=getattr(given, "steps", None),
             quiet=given.quiet,
+            verbose=given.verbose,
+            prove=getattr(given, "prove", False),
+            prove_seconds=getattr(given, "prove_seconds", 60.0),
         )
         if given.verb == "replay":
             return replay(given.trace_file, options)
@@ -58,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         "--stop-on", choices=["error", "warning"], help="end the script at the first such finding"
     )
     run.add_argument("--steps", type=int, metavar="N", help="end the script after N optimizer steps")
+    run.add_argument(
+        "--prove", action="store_true", help="afterwards, train again with and without the remedy, on copies"
+    )
+    run.add_argument(
+        "--prove-seconds", type=float, default=60.0, metavar="S", help="budget of time for that (60)"
+    )
     run.add_argument("-m", dest="module", metavar="MODULE", help="run a module in the place of a script")
     run.add_argument("rest", nargs=argparse.REMAINDER, metavar="SCRIPT [ARGS...]")
     again = verbs.add_parser("replay", help="diagnose a recorded trace")
@@ -73,6 +83,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="PATH", help="write the findings as JSON; - is standard output")
     parser.add_argument("--sarif", metavar="PATH", help="write the findings as SARIF")
     parser.add_argument("--quiet", action="store_true", help="write no text")
+    parser.add_argument(
+        "--verbose", action="store_true", help="name every check that could not be made, and why"
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from trivet.doctor.judge import Gain, Result, Scores, best_rate, gain_of, is_sta
 
 RATES = (1 / 3, 1.0, 3.0, 10.0)
 MOST_STEPS, FEWEST_STEPS = 120, 15
+FEWEST_SEEDS = 2
 LOOKS = 5
 """Looks at the held-out batches in a training."""
 PLACEBO_ORDER = 1000
@@ -60,19 +61,24 @@ class Experiment:
 
     def sentence(self) -> str:
         """Return the outcome in one sentence."""
-        numbers = f"{self.gain.mean:+.3f} [{self.gain.low:+.3f}, {self.gain.high:+.3f}]"
-        how = f"in {self.steps} steps, {self.seeds} seeds, {self.held_out} held-out samples, each arm at its best rate"
+        last = {arm: sum(curve[-1] for curve in curves) / len(curves) for arm, curves in self.curves.items()}
         told = {
-            "confirmed": "confirmed: the fix changes the held-out score by",
-            "no-effect-seen": "no certain effect on the held-out score seen:",
-            "not-supported": "not supported: with the fix the held-out score is worse:",
+            "confirmed": "with the remedy the held-out score is better",
+            "no-effect-seen": "with the remedy the held-out score is not certainly better",
+            "not-supported": "with the remedy the held-out score is worse",
         }
-        return f"{told[self.result]} {numbers} {how}"
+        return (
+            f"{told[self.result]}: {last['fix']:.3f} against {last['base']:.3f} "
+            f"({self.gain.mean:+.3f} [{self.gain.low:+.3f}, {self.gain.high:+.3f}]; placebo {last['placebo']:.3f}) "
+            f"after {self.steps} steps, {self.seeds} seeds, {self.held_out} held-out samples"
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return the experiment as plain data."""
         return {
+            "name": self.name,
             "result": self.result,
+            "sentence": self.sentence(),
             "gain": self.gain.mean,
             "interval95": [self.gain.low, self.gain.high],
             "gain_over_placebo": self.gain_over_placebo.mean,
@@ -81,6 +87,8 @@ class Experiment:
             "seeds": self.seeds,
             "held_out_samples": self.held_out,
             "best_rate_factor": self.rates,
+            "looks": self.looks,
+            "curves": self.curves,
             "seconds": round(self.seconds, 2),
         }
 
@@ -105,6 +113,7 @@ class _Setting:
     train: list[Sequence[Any]]
     held_out: list[Sequence[Any]]
     score: Score
+    start: Callable[[], None] | None = None
     steps: int = 2
     deadline: float = math.inf
     curves: dict[tuple[str, float], list[list[float]]] = field(default_factory=dict)
@@ -125,6 +134,7 @@ def prove(
     seconds: float = 60.0,
     seeds: int = 3,
     score: Score | None = None,
+    start: Callable[[], None] | None = None,
 ) -> Experiment:
     """Re-train with and without the fix of a finding, and judge by held-out samples whether it is the cause.
 
@@ -140,6 +150,7 @@ def prove(
         seeds: Repetitions, each with an order of the batches of its own.
         score: (output, targets) -> a score for each sample `[n]`, higher is better. By default accuracy for class
             labels and for binary targets, the negative mean squared error otherwise.
+        start: Puts the lent model and optimizer into the state to start from; without it, that is the present one.
 
     Raises:
         UnprovableError: If the fix cannot be applied, or the time is too short.
@@ -147,15 +158,19 @@ def prove(
     name = finding if isinstance(finding, str) else finding.name
     if name not in FIXES:
         raise UnprovableError(f"{name} cannot be set right on live objects; those are: {', '.join(FIXES)}")
-    if seeds < 2:
-        raise UnprovableError(f"at least 2 seeds are wanted, to know what chance does, not {seeds}")
+    if seeds < FEWEST_SEEDS:
+        raise UnprovableError(
+            f"at least {FEWEST_SEEDS} seeds are wanted, to know what chance does, not {seeds}"
+        )
     began = time.monotonic()
     train, held_out = split_batches(batches)
-    setting = _Setting(model, loss_function, optimizer, FIXES[name], train, held_out, score or score_samples)
+    setting = _Setting(
+        model, loss_function, optimizer, FIXES[name], train, held_out, score or score_samples, start
+    )
     rates = _rates(setting.fix)
     setting.steps = _affordable_steps(setting, seconds, sum(map(len, rates.values())) * seeds)
-    setting.deadline = began + 2 * seconds
-    arms = {arm: _train_arm(setting, arm, grid, seeds) for arm, grid in rates.items()}
+    setting.deadline = began + 3 * seconds
+    arms, seeds = _train_arms(setting, rates, seeds, began + seconds)
     over_base, over_placebo = gain_of(arms["fix"], arms["base"]), gain_of(arms["fix"], arms["placebo"])
     result = judge(over_base, over_placebo)
     if (
@@ -247,8 +262,18 @@ def _affordable_steps(setting: _Setting, seconds: float, trainings: int) -> int:
     return min(MOST_STEPS, steps)
 
 
-def _train_arm(setting: _Setting, arm: str, rates: Sequence[float], seeds: int) -> Scores:
-    return {rate: torch.stack([_train(setting, arm, rate, seed) for seed in range(seeds)]) for rate in rates}
+def _train_arms(
+    setting: _Setting, rates: dict[str, tuple[float, ...]], seeds: int, until: float
+) -> tuple[dict[str, Scores], int]:
+    """Train all arms, seed by seed, fewer of them when the time is up; returns scores by arm and rate, and the seeds."""
+    scores: dict[tuple[str, float], list[torch.Tensor]] = {}
+    done = 0
+    while done < seeds and (done < FEWEST_SEEDS or time.monotonic() < until):
+        for arm, grid in rates.items():
+            for rate in grid:
+                scores.setdefault((arm, rate), []).append(_train(setting, arm, rate, done))
+        done += 1
+    return {arm: {rate: torch.stack(scores[arm, rate]) for rate in grid} for arm, grid in rates.items()}, done
 
 
 def _train(setting: _Setting, arm: str, rate: float, seed: int) -> torch.Tensor:
@@ -260,7 +285,7 @@ def _train(setting: _Setting, arm: str, rate: float, seed: int) -> torch.Tensor:
         order = _orders(len(setting.train), seed + (PLACEBO_ORDER if arm == "placebo" else 0))
         for step in range(1, setting.steps + 1):
             if time.monotonic() > setting.deadline:
-                raise UnprovableError("the experiment took twice its time and was given up")
+                raise UnprovableError("the experiment took three times its time and was given up")
             _step(trial, setting.train[next(order)])
             if step in setting.looks:
                 scores = _look(trial.model, setting)
@@ -275,6 +300,8 @@ def _trial(setting: _Setting, arm: str, rate: float) -> Iterator[Trial]:
     model, optimizer = setting.model, setting.optimizer
     with borrowed(model, setting.loss_function, optimizer), torch.inference_mode(False), torch.enable_grad():
         trial = Trial(model, setting.loss_function, optimizer)
+        if setting.start is not None:
+            setting.start()
         if not any(module.training for module in model.modules()):
             model.train()
         try:

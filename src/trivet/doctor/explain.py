@@ -8,7 +8,7 @@ from pathlib import Path
 from trivet.doctor.causes import CAUSES
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.explanations import EXPLANATIONS
-from trivet.doctor.run import MisuseError
+from trivet.doctor.outputs import MisuseError
 
 
 def explain(name: str) -> str:

@@ -1,5 +1,6 @@
 """What the doctor and the data audit say: one `Finding` a fault, the same shape everywhere."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -46,7 +47,16 @@ class Finding:
 
     def to_json(self) -> dict[str, object]:
         """Return the finding as plain data, the form of `findings.json`."""
-        return asdict(self) | {"evidence": dict(self.evidence)}
+        return asdict(self) | {"evidence": _plain(dict(self.evidence))}
+
+
+def _plain(value: object) -> object:
+    """Return data that strict JSON can hold: numbers that are not finite become `"nan"`, `"inf"` or `"-inf"`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def by_importance(findings: list[Finding]) -> list[Finding]:

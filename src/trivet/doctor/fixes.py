@@ -108,7 +108,10 @@ def scale_input(trial: Trial, real: bool) -> None:
         mean, spread = seen[0]
         return ((first - mean) / spread, *inputs[1:]) if real else inputs
 
-    trial.model.register_forward_pre_hook(scaled)
+    entry = getattr(
+        trial.model, "entry", trial.model
+    )  # a script's steps, repeated, have modules of their own
+    entry.register_forward_pre_hook(scaled)
 
 
 def leave(_: Trial, real: bool) -> None:

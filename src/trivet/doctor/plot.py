@@ -1,8 +1,8 @@
 """A picture of an experiment as SVG, by hand: the doctor needs torch and the standard library only."""
 
+from collections.abc import Mapping
 from html import escape
-
-from trivet.doctor.experiment import Experiment
+from typing import Any
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 110, 56, 44
@@ -10,26 +10,31 @@ COLOURS = {"base": "#777777", "placebo": "#c47f00", "fix": "#0a6b3d"}
 DASHES = {"base": "", "placebo": "5 4", "fix": ""}
 
 
-def experiment_svg(experiment: Experiment) -> str:
-    """Draw the held-out score of each arm at its best learning rate, by steps; bands reach over the seeds."""
-    values = [value for curves in experiment.curves.values() for curve in curves for value in curve]
+def experiment_svg(told: Mapping[str, Any]) -> str:
+    """Draw the held-out score of each arm at its best learning rate, by steps; bands reach over the seeds.
+
+    Args:
+        told: An experiment as plain data (`Experiment.to_json`).
+    """
+    values = [value for curves in told["curves"].values() for curve in curves for value in curve]
     values = [value for value in values if value - value == 0]
     low, high = min(values), max(values)
     margin = 0.08 * (high - low) or 0.1
     low, high = low - margin, high + margin
-    last = experiment.looks[-1]
+    looks = told["looks"]
+    last = looks[-1]
 
     def at(step: float, value: float) -> str:
         x = LEFT + (WIDTH - LEFT - RIGHT) * step / last
         y = TOP + (HEIGHT - TOP - BOTTOM) * (high - min(max(value, low), high)) / (high - low)
         return f"{x:.1f},{y:.1f}"
 
-    parts = [_frame(experiment), *_ticks(low, high, last)]
+    parts = [_frame(told), *_ticks(low, high, last)]
     ends = []
     for arm in ("base", "placebo", "fix"):
-        curves = experiment.curves[arm]
-        columns = [[curve[i] for curve in curves if i < len(curve)] for i in range(len(experiment.looks))]
-        known = [(step, column) for step, column in zip(experiment.looks, columns, strict=True) if column]
+        curves = told["curves"][arm]
+        columns = [[curve[i] for curve in curves if i < len(curve)] for i in range(len(looks))]
+        known = [(step, column) for step, column in zip(looks, columns, strict=True) if column]
         upper = [at(step, max(column)) for step, column in known]
         lower = [at(step, min(column)) for step, column in reversed(known)]
         means = [at(step, sum(column) / len(column)) for step, column in known]
@@ -39,7 +44,7 @@ def experiment_svg(experiment: Experiment) -> str:
             f'stroke-dasharray="{DASHES[arm]}"/>'
         )
         ends.append((float(means[-1].split(",")[1]), arm))
-    parts += _labels(sorted(ends), experiment.rates)
+    parts += _labels(sorted(ends), told["best_rate_factor"])
     return f"{_HEAD}{''.join(parts)}</svg>\n"
 
 
@@ -49,15 +54,15 @@ _HEAD = (
 )
 
 
-def _frame(experiment: Experiment) -> str:
-    gain = experiment.gain
+def _frame(told: Mapping[str, Any]) -> str:
+    low, high = told["interval95"]
     about = (
-        f"{experiment.result}: fix against base {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
-        f"{experiment.seeds} seeds"
+        f"{told['result'].replace('-', ' ')}: with the remedy {told['gain']:+.3f} [{low:+.3f}, {high:+.3f}], "
+        f"{told['seeds']} seeds, {told['held_out_samples']} held-out samples"
     )
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     return (
-        f'<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{escape(experiment.name)}</text>'
+        f'<text x="{LEFT}" y="20" font-size="14" font-weight="bold">{escape(told["name"])}</text>'
         f'<text x="{LEFT}" y="38" fill="#444444">{escape(about)}</text>'
         f'<path d="M{LEFT},{TOP} V{bottom} H{right}" fill="none" stroke="#333333"/>'
         f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 10}" text-anchor="middle">training step</text>'

@@ -1,54 +1,28 @@
 """Runs a script unchanged under the probe, and says what is wrong with its training."""
 
 import io
-import json
 import runpy
 import sys
 import traceback
+import types
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
+from trivet.doctor.catch import Catch
+from trivet.doctor.diagnosis import diagnose_trace
+from trivet.doctor.outputs import MisuseError, Options, check_outputs, write_results
 from trivet.doctor.probe import Probe
-from trivet.doctor.sarif import to_sarif
-from trivet.doctor.text import write_text
+from trivet.doctor.proof import prove_findings
 from trivet.doctor.trace import Trace, read_trace
 
 FINE, FAILED = 0, 1
 CERTAIN_AFTER = 20
-"""Steps before a run may be ended early by a finding."""
+"""Steps before a run may be ended early by a finding; it is looked at again after half as many more each time."""
 RANK = {"error": 0, "warning": 1, "note": 2}
-
-StopOn = Literal["error", "warning"]
-
-
-class MisuseError(ValueError):
-    """What was asked for cannot be done; the message says why."""
 
 
 class _Stop(BaseException):
     """Ends the script; not an `Exception`, so that the script does not catch it."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run, and where to write.
-
-    Args:
-        json, sarif, trace: Paths to write to; `-` stands for standard output (of `json` alone).
-        stop_on: Severity of a finding that ends the script early.
-        steps: Optimizer steps after which the script is ended.
-        quiet: Write no text.
-    """
-
-    json: str | None = None
-    sarif: str | None = None
-    trace: str | None = None
-    stop_on: StopOn | None = None
-    steps: int | None = None
-    quiet: bool = False
 
 
 def run_script(
@@ -62,9 +36,16 @@ def run_script(
         MisuseError: If there is no such script, or an option makes no sense.
     """
     options = options or Options()
-    trace, code = record_script(target, arguments, options, module=module)
+    probe = Probe(poison=True)
+    catch = Catch(probe) if options.prove else None
+    code = _record(probe, target, arguments, options, module)
+    trace = probe.trace()
     diagnosis = diagnose_trace(trace)
-    write_results(diagnosis, trace, options)
+    if catch is not None:
+        diagnosis = prove_findings(
+            diagnosis, catch, options.prove_seconds, tell=None if options.quiet else _tell
+        )
+    write_results(diagnosis, options, trace)
     return FAILED if diagnosis.errors or code else FINE
 
 
@@ -76,16 +57,8 @@ def record_script(
     Raises:
         MisuseError: As `run_script` does.
     """
-    options = options or Options()
-    if not module and not Path(target).is_file():
-        raise MisuseError(f"there is no script {target!r}")
-    if options.steps is not None and options.steps < 1:
-        raise MisuseError(f"--steps must be at least 1, not {options.steps}")
     probe = Probe(poison=True)
-    probe.script = target
-    code, fault = _run(probe, target, arguments, options, module)
-    if fault is not None:
-        traceback.print_exception(fault)
+    code = _record(probe, target, arguments, options or Options(), module)
     return probe.trace(), code
 
 
@@ -95,31 +68,35 @@ def replay(path: str, options: Options | None = None) -> int:
     Raises:
         MisuseError: If the file is not a trace.
     """
+    options = options or Options()
+    check_outputs(options)
     try:
         trace = read_trace(path)
     except ValueError as fault:
         raise MisuseError(str(fault)) from fault
     diagnosis = diagnose_trace(trace)
-    write_results(diagnosis, trace, options or Options())
+    write_results(diagnosis, options, trace)
     return FAILED if diagnosis.errors else FINE
 
 
-def write_results(diagnosis: Diagnosis, trace: Trace, options: Options) -> None:
-    """Write the diagnosis: text to standard error, and files where they were asked for."""
-    if not options.quiet:
-        print(f"\n{write_text(diagnosis)}", file=sys.stderr)  # noqa: T201
-    if options.json is not None:
-        text = json.dumps(diagnosis.to_json(), indent=1, default=str)
-        if options.json == "-":
-            print(text)  # noqa: T201
-        else:
-            Path(options.json).write_text(text + "\n", encoding="utf-8")
-    if options.sarif is not None:
-        Path(options.sarif).write_text(
-            json.dumps(to_sarif(diagnosis), indent=1, default=str), encoding="utf-8"
-        )
-    if options.trace is not None:
-        trace.write(options.trace)
+def _record(probe: Probe, target: str, arguments: Sequence[str], options: Options, module: bool) -> int:
+    """Run a script under a probe; returns its exit code."""
+    if not module and not Path(target).is_file():
+        raise MisuseError(f"there is no script {target!r}")
+    check_outputs(options)
+    probe.script = target
+    code, fault = _run(probe, target, arguments, options, module)
+    if fault is not None:
+        traceback.print_exception(_without_own_frames(fault))
+    return code
+
+
+def _without_own_frames(fault: BaseException) -> BaseException:
+    """Drop the doctor's frames at the top of a traceback: it is to begin in the script."""
+    step = fault.__traceback__
+    while step is not None and step.tb_frame.f_code.co_filename == __file__:
+        step = step.tb_next
+    return fault.with_traceback(step or fault.__traceback__)
 
 
 def _run(
@@ -130,7 +107,8 @@ def _run(
     main = sys.modules.get("__main__")
     sys.argv = [target, *arguments]
     probe.install()
-    probe.training.after_step.append(lambda *_: _maybe_stop(probe, options))
+    ending = _Ending(probe, options)
+    probe.training.after_step.append(lambda *_: ending.maybe_stop())
     try:
         if module:
             runpy.run_module(target, run_name="__main__", alter_sys=True)
@@ -157,8 +135,6 @@ def _run(
 
 def _run_file(target: str) -> None:
     """Run a file as `__main__`, in a module of that name so that its classes can be pickled."""
-    import types
-
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=target, __builtins__=__builtins__)
     sys.modules["__main__"] = module
@@ -167,18 +143,32 @@ def _run_file(target: str) -> None:
     exec(code, module.__dict__)
 
 
-def _maybe_stop(probe: Probe, options: Options) -> None:
-    steps = probe.session.steps
-    if options.steps is not None and steps >= options.steps:
-        probe.ended = "steps"
-        raise _Stop
-    if options.stop_on is None or steps < CERTAIN_AFTER or steps % CERTAIN_AFTER:
-        return
-    probe.ended = "stopped"
-    found = diagnose_trace(probe.trace()).findings
-    if any(RANK[finding.severity] <= RANK[options.stop_on] for finding in found):
-        raise _Stop
-    probe.ended = "whole"
+class _Ending:
+    """Ends a script after a number of steps, or when a finding is certain."""
+
+    def __init__(self, probe: Probe, options: Options) -> None:
+        self._probe, self._options = probe, options
+        self._next = CERTAIN_AFTER
+
+    def maybe_stop(self) -> None:
+        """After a step; raises `_Stop` to end the script."""
+        probe, options, steps = self._probe, self._options, self._probe.session.steps
+        if options.steps is not None and steps >= options.steps:
+            probe.ended = "steps"
+            raise _Stop
+        if options.stop_on is None or steps < self._next:
+            return
+        self._next = steps + max(CERTAIN_AFTER, steps // 2)
+        probe.ended = "stopped"
+        with probe.session.measured():
+            found = diagnose_trace(probe.trace()).findings
+        if any(RANK[finding.severity] <= RANK[options.stop_on] for finding in found):
+            raise _Stop
+        probe.ended = "whole"
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _exit_code(leave: SystemExit) -> int:

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from trivet.doctor import probe
+from trivet.doctor.catch import Catch
 from trivet.doctor.diagnose import Loss
 from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
 from trivet.doctor.experiment import Experiment, Score, UnprovableError, prove
 from trivet.doctor.finding import Finding
 from trivet.doctor.probe import Probe
+from trivet.doctor.proof import prove_findings
 from trivet.doctor.text import write_text
 from trivet.doctor.trace import Trace
 
@@ -27,6 +29,7 @@ class watch:  # noqa: N801
     Args:
         things: Models and optimizers that exist already; those made inside the block are found by themselves.
         trace_first_step: Know the user's line of every operation of the first step, which makes it slower.
+        prove: Keep the first steps, so that `proven` can repeat them (at most 256 MB of batches).
 
     Raises:
         RuntimeError: On entering, if this process is watched already.
@@ -44,9 +47,13 @@ class watch:  # noqa: N801
     """
 
     def __init__(
-        self, *things: torch.nn.Module | torch.optim.Optimizer, trace_first_step: bool = True
+        self,
+        *things: torch.nn.Module | torch.optim.Optimizer,
+        trace_first_step: bool = True,
+        prove: bool = False,
     ) -> None:
         self._probe = Probe(trace_first_step=trace_first_step)
+        self._catch = Catch(self._probe) if prove else None
         self._things = things
         self._trace: Trace | None = None
 
@@ -90,6 +97,19 @@ class watch:  # noqa: N801
         if len(models) != 1 or len(optimizers) != 1:
             raise UnprovableError("an experiment wants one model and one optimizer: watch(model, optimizer)")
         return prove(finding, models[0], batches, loss_function, optimizers[0], seconds=seconds, score=score)
+
+    def proven(self, seconds: float = 60.0) -> Diagnosis:
+        """Diagnose, and judge each finding by paired re-training of the steps that were watched, after the block.
+
+        Args:
+            seconds: Budget of time for all experiments together.
+
+        Raises:
+            UnprovableError: If the steps were not kept: `watch(..., prove=True)`, or the block has not ended.
+        """
+        if self._catch is None or self._trace is None:
+            raise UnprovableError("proofs want watch(..., prove=True), and are made after its block")
+        return prove_findings(self.diagnose(), self._catch, seconds)
 
     def text(self) -> str:
         """Return the diagnosis as text."""
