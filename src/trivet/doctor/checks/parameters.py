@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trivet.doctor.checks.common import count_text, listed, need_steps, parts_of, where
 from trivet.doctor.finding import Finding
@@ -61,11 +61,12 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
     energy = sum(p.first_energy for p in trace.parameters if p.requires_grad)
     share = sum(p.first_energy for p in lost) / energy if energy and energy - energy == 0 else None
     parts = parts_of(lost, [p for p in trace.parameters if p.requires_grad and p.model])
-    held = {i for p in trace.parameters if p.model == model for i in p.optimizers} or range(
+    held: Iterable[int] = {i for p in trace.parameters if p.model == model for i in p.optimizers} or range(
         len(trace.optimizers)
     )
-    optimizer = next((trace.optimizers[i] for i in held), None)
-    later = _made_later(lost, trace.optimizers.index(optimizer)) if optimizer else None
+    stepping = [trace.optimizers[i] for i in held if trace.optimizers[i].steps]
+    optimizer = stepping[-1] if stepping else None  # of several phases, the one of now
+    later = _made_later(lost, trace.optimizers.index(optimizer), trace) if optimizer else None
     place = later or (optimizer.place if optimizer else lost[0].place)
     count = sum(p.count for p in lost)
     title = f"{listed(parts)} ({count_text(count)} parameters) {'is' if len(parts) == 1 else 'are'} in no optimizer"
@@ -97,10 +98,14 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
     )
 
 
-def _made_later(parameters: list[ParameterTrace], optimizer: int) -> Place | None:
-    """Where parameters were made, when that was after the optimizer."""
-    later = [p for p in parameters if p.born is not None and p.born > optimizer]
-    return later[0].place if later and len(later) == len(parameters) else None
+def _made_later(lost: list[ParameterTrace], optimizer: int, trace: Trace) -> Place | None:
+    """Where parts of a model were made, when that was after the optimizer, which trains the rest of it."""
+    if not lost or any(p.born is None or p.born <= optimizer for p in lost):
+        return None
+    rest = any(
+        optimizer in p.optimizers and p.model == lost[0].model and not p.gone for p in trace.parameters
+    )
+    return lost[0].place if rest else None
 
 
 def _given_all(trace: Trace, model: str, parts: list[str], optimizer: OptimizerTrace | None) -> str | None:
@@ -162,7 +167,7 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             "foreign-parameter-in-optimizer",
             "error" if missing or len(foreign) == len(held) else "warning",
             f"{len(foreign)} of {len(held)} tensors in the {optimizer.kind} belong to no model that is trained",
-            where(_made_later(missing, i) or optimizer.place, foreign[0].name),
+            where(_made_later(missing, i, trace) or optimizer.place, foreign[0].name),
             {
                 "tensors": len(foreign),
                 "held": len(held),

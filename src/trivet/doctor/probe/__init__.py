@@ -171,7 +171,7 @@ class Probe:
     def _before_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
         if not self.session.recording and self.session.steps % LOOK_AGAIN == 0:
             with self.session.measured():
-                if self.ledger.unfrozen():
+                if self.ledger.changed_phase():
                     self.session.renew()
         if not self.session.recording:
             return

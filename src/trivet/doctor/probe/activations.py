@@ -148,7 +148,7 @@ class ActivationWatch:
 
     def _note_layer(self, module: nn.Module, output: torch.Tensor) -> None:
         layer = self.layers.get(id(module))
-        weight = getattr(module, "weight", None)
+        weight = _weight_of(module)
         if layer is None or layer.weight() is not weight:
             if not isinstance(weight, torch.Tensor) or len(self.layers) >= MOST:
                 return
@@ -161,3 +161,12 @@ class ActivationWatch:
             if len(values) >= KEPT:
                 del values[3]
             values.append(value)
+
+
+def _weight_of(module: nn.Module) -> torch.Tensor | None:
+    """The weight as a layer holds it; reading one that is parametrised would compute it, which may change its state."""
+    own: torch.Tensor | None = vars(module)["_parameters"].get("weight")
+    if own is not None:
+        return own
+    held = vars(module)["_modules"].get("parametrizations")
+    return next(held["weight"].parameters(), None) if held is not None and "weight" in held else None

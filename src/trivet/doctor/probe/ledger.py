@@ -107,10 +107,10 @@ class Ledger:
         weight = sum(value * value for value in weights.values()) ** 0.5
         return total, weight, total - total == 0 and weight - weight == 0
 
-    def unfrozen(self) -> bool:
-        """Whether a parameter that was frozen when last observed requires a gradient now."""
+    def changed_phase(self) -> bool:
+        """Whether a parameter was frozen, or set free, since it was last observed."""
         return any(
-            tensor.requires_grad and not entry.trainable
+            tensor.requires_grad != entry.trainable
             for tensor, entry in self.alive()
             if entry.looked == self.looks
         )

@@ -249,6 +249,7 @@ class ModuleWatch:
         if record is None or record.ref() is not module:
             self.adopt(module)
             record = self.roots[id(module)] = RootRecord(weakref.ref(module), depends_on_mode(module))
+            self.session.renew()
             switch = self.switched.get(id(module))
             if switch is not None and switch[0]() is module:
                 record.switches[switch[1]] = switch[2]

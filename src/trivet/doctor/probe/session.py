@@ -14,8 +14,8 @@ import torch
 
 DENSE_STEPS = 20
 """Every step up to this one is recorded."""
-RENEWED_STEPS, MOST_RENEWALS = 10, 4
-"""Steps that are recorded after a new optimizer, and how often."""
+RENEWED_STEPS, MOST_RENEWALS = 10, 6
+"""Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 50
 """Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
 BUDGET = 0.02

@@ -20,6 +20,8 @@ from trivet.doctor.trace import BackwardTrace, OptimizerTrace, ScalerTrace
 
 WALKED = 12
 """Backward passes whose graph is walked."""
+MOST_PASSES = 64
+"""Backward passes without a step that are looked into."""
 MOST_SIZES = 64
 STARVED = 0.0099
 """Share of the highest learning rate below which it is all but used up."""
@@ -71,6 +73,7 @@ class TrainingWatch:
         """Wrap optimizers, `torch.autograd.backward`, gradient clipping and the gradient scaler."""
         patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_optimizer_init)
         patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad)
+        patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
         for module in (nn.utils, nn.utils.clip_grad):
             for name in ("clip_grad_norm_", "clip_grad_value_"):
@@ -106,6 +109,16 @@ class TrainingWatch:
                 watch.record_of(self).trace.place = user_place(constructs=self)
 
         return construct
+
+    def _wrap_add(self, original: Any) -> Any:
+        watch = self
+
+        def add_param_group(self: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            if watch.session.active:
+                watch.session.renew()
+
+        return add_param_group
 
     def _wrap_zero_grad(self, original: Any) -> Any:
         watch = self
@@ -207,6 +220,8 @@ class TrainingWatch:
 
     def _after_backward(self) -> None:
         self._window += 1
+        if self._window >= MOST_PASSES:  # weights are updated without an optimizer, or after very many passes
+            self.session.recording = False
         for record in self.optimizers:
             optimizer = record.ref()
             if optimizer is None:
