@@ -127,6 +127,7 @@ class ModelTrace:
         fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
         fake_freeze_places: Where these attributes are set.
         eval_parts: Submodules put to eval on their own while the model trains.
+        freeze_place: Where the user's code freezes parts of it.
         frozen_norms: Frozen parts (name) whose batch-norm statistics moved, with the count of batches.
     """
 
@@ -149,6 +150,7 @@ class ModelTrace:
     fake_freezes: list[str] = field(default_factory=list)
     fake_freeze_places: dict[str, Place] = field(default_factory=dict)
     eval_parts: dict[str, Place] = field(default_factory=dict)
+    freeze_place: Place | None = None
     frozen_norms: dict[str, int] = field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ def frozen_part_changes(trace: Trace) -> Iterator[Finding]:
                 "frozen-part-changes",
                 "warning",
                 f"`{part}` is frozen, but the statistics of its batch norms moved in {batches} recorded batches",
-                where(model.train_place or _first_place(trace, part), part),
+                where(model.train_place or model.freeze_place or _first_place(trace, part), part),
                 {"batches": batches},
                 "`requires_grad_(False)` freezes weights only; batch norm in train mode still updates its statistics",
                 f"call `{part}.eval()` after every `{model.name}.train()`",

@@ -20,10 +20,11 @@ from trivet.doctor.probe.losses import LossWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
 from trivet.doctor.probe.risks import RiskWatch
+from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
-from trivet.doctor.probe.training import OptimizerRecord, TrainingWatch
+from trivet.doctor.probe.training import TrainingWatch
 from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
 

@@ -39,7 +39,7 @@ class LossWatch:
             Callable[[str, torch.Tensor, torch.Tensor, dict[str, Any], torch.Tensor], None]
         ] = []
         """Called with (function, output, target, arguments, loss) after calls, at more steps than recorded ones."""
-        self.sparse = Sparse()
+        self.sparse = Sparse(growth=1.03)
 
     def install(self, patches: Patches) -> None:
         """Wrap the functions; the loss modules of torch call them too."""

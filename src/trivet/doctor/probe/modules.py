@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trivet.doctor.probe.ledger import is_lazy
+from trivet.doctor.probe.loads import describe_load
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import InputTrace, LoadTrace
@@ -69,6 +69,7 @@ class ModuleWatch:
         self.roots: dict[int, RootRecord] = {}
         self.switched: dict[int, tuple[weakref.ref[nn.Module], bool, Place | None]] = {}
         self.loads: list[LoadTrace] = []
+        self._frozen: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
         self.compiled = False
         self.unseen: Callable[[], bool] = lambda: True
         """Whether the samples evaluated last are no training samples, as far as is known."""
@@ -85,12 +86,21 @@ class ModuleWatch:
         patches.wrap(nn.Module, "register_parameter", self._wrap_register)
         patches.wrap(nn.Module, "__call__", self._wrap_call)
         patches.wrap(nn.Module, "train", self._wrap_train)
+        patches.wrap(nn.Module, "requires_grad_", self._wrap_freeze)
         patches.wrap(nn.Module, "load_state_dict", self._wrap_load)
 
     def place_of(self, module: nn.Module) -> Place | None:
         """Where a module was made."""
         made = self.made.get(id(module))
         return made[1] if made and made[0]() is module else None
+
+    def frozen_at(self, root: nn.Module) -> Place | None:
+        """Where a module, or a part of it, was frozen by `requires_grad_(False)`."""
+        for module in root.modules():
+            known = self._frozen.get(id(module))
+            if known is not None and known[0]() is module:
+                return known[1]
+        return None
 
     def place_of_parameter(self, parameter: torch.Tensor) -> Place | None:
         """Where a parameter was made."""
@@ -205,6 +215,16 @@ class ModuleWatch:
 
         return train
 
+    def _wrap_freeze(self, original: Any) -> Any:
+        watch = self
+
+        def requires_grad_(self: nn.Module, requires_grad: bool = True) -> nn.Module:
+            if watch.session.active and not requires_grad and not compiling():
+                watch._frozen[id(self)] = weakref.ref(self), user_place()
+            return original(self, requires_grad)
+
+        return requires_grad_
+
     def _wrap_load(self, original: Any) -> Any:
         watch = self
 
@@ -216,30 +236,10 @@ class ModuleWatch:
         return load_state_dict
 
     def _note_load(self, module: nn.Module, state: Any, strict: bool) -> None:
-        if not self.session.active:
-            return
-        own = module.state_dict()
         calls = self.calls.get(id(module))
-        if not hasattr(state, "items") or (
-            calls is not None and (calls.train_gradient or calls.eval_gradient)
-        ):
-            return  # a model that was trained gets its best or averaged weights back
-        given = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-        matched = [key for key in given if isinstance(own.get(key), torch.Tensor) and not is_lazy(own[key])]
-        same = [key for key in matched if given[key].data_ptr() == own[key].data_ptr() and given[key].numel()]
-        self.loads.append(
-            LoadTrace(
-                model=type(module).__name__,
-                place=user_place(),
-                strict=strict,
-                given=len(given),
-                matched=len(matched),
-                own=len(same),
-                wanted=len(own),
-                example_given=next((key for key in given if key not in own), ""),
-                example_wanted=next((key for key in own if key not in given), ""),
-            )
-        )
+        trained = calls is not None and (calls.train_gradient or calls.eval_gradient)
+        if self.session.active and not trained:  # a trained model gets its best or averaged weights back
+            self.loads += describe_load(module, state, strict=strict)
 
     def _enter_root(self, module: nn.Module) -> None:
         if type(module).__name__ == "OptimizedModule":

@@ -16,7 +16,7 @@ def variables_that_hold(things: Iterable[Any]) -> dict[int, str]:
     for frame in user_frames():
         for scope in (frame.f_locals, frame.f_globals):
             for name, value in list(scope.items()):
-                if id(value) in wanted and not name.startswith("_"):
+                if id(value) in wanted and not name.startswith("_") and name != "self":
                     found.setdefault(id(value), name)
         holder = frame.f_locals.get("self")
         for name, value in list(getattr(holder, "__dict__", {}).items()):

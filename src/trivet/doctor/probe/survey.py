@@ -28,6 +28,7 @@ class Survey:
         self.ledger = ledger
         self.fills = fills
         self.names: dict[int, str] = {}
+        self._unnamed: set[int] = set()
         self.models: dict[str, ModelTrace] = {}
         self.frozen = FrozenWatch()
         self.norms: dict[str, BatchNormTrace] = {}
@@ -35,12 +36,34 @@ class Survey:
         self._means: dict[str, torch.Tensor] = {}
 
     def name_of(self, root: nn.Module, variables: dict[int, str]) -> str:
-        """Return a name for an outermost module, one of its own each."""
-        if id(root) not in self.names or id(root) in variables:
-            name = variables.get(id(root)) or self.names.get(id(root)) or type(root).__name__.lower()
+        """Return a name for an outermost module, one of its own each; once named by a variable, it stays so."""
+        known, given = self.names.get(id(root)), variables.get(id(root))
+        if known is None or (given is not None and id(root) in self._unnamed):
+            name = given or type(root).__name__.lower()
             taken = {value for key, value in self.names.items() if key != id(root)}
             self.names[id(root)] = name if name not in taken else f"{name}{len(taken)}"
+            self._unnamed.discard(id(root)) if given else self._unnamed.add(id(root))
+            if known is not None and known != self.names[id(root)]:
+                self._rename(known, self.names[id(root)])
         return self.names[id(root)]
+
+    def _rename(self, old: str, new: str) -> None:
+        """Give what was recorded under the name of a class the name of the variable that holds it."""
+        if old in self.models:
+            self.models[new] = self.models.pop(old)
+            self.models[new].name = new
+        for name in [name for name in self.norms if name.startswith(f"{old}.")]:
+            renamed = new + name.removeprefix(old)
+            self.norms[renamed] = self.norms.pop(name)
+            self.norms[renamed].name = renamed
+            if name in self._norm_calls:
+                self._norm_calls[renamed] = self._norm_calls.pop(name)
+            if name in self._means:
+                self._means[renamed] = self._means.pop(name)
+        for _, entry in self.ledger.alive():
+            if entry.trace.model == old:
+                entry.trace.model = new
+                entry.trace.name = new + entry.trace.name.removeprefix(old)
 
     def take(self, variables: dict[int, str]) -> None:
         """Survey all outermost modules that live now."""
@@ -75,6 +98,9 @@ class Survey:
         trace.mode_dependent = depends_on_mode(root)
         self._enter(root, name, name, None)
         trace.frozen_norms.update(self.frozen.look(root, name))
+        if any(trace.frozen_norms.values()) and trace.freeze_place is None:
+            trace.freeze_place = self.modules.frozen_at(root)
+            trace.freeze_place = trace.freeze_place or written_at(self.files(), sets_false("requires_grad"))
         for path, module in root.named_modules():
             full = f"{name}.{path}" if path else name
             if vars(module).get("requires_grad", True) is False and full not in trace.fake_freezes:

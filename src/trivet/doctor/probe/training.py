@@ -3,20 +3,19 @@
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 
 from trivet.doctor.graph import Graph, walk_graph
+from trivet.doctor.probe.scaling import OptimizerRecord, ScalingWatch, state_of, value_of
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.source import Place, places_of_stack, user_place
-from trivet.doctor.trace import BackwardTrace, OptimizerTrace, ScalerTrace
+from trivet.doctor.trace import BackwardTrace, OptimizerTrace
 
 WALKED = 12
 """Backward passes whose graph is walked."""
@@ -26,34 +25,13 @@ MOST_SIZES = 64
 STARVED = 0.0099
 """Share of the highest learning rate below which it is all but used up."""
 
-GradientState = tuple[int, int]
 
-
-@dataclass
-class OptimizerRecord:
-    """An optimizer, and what happened to its gradients since its last step."""
-
-    ref: "weakref.ref[torch.optim.Optimizer]"
-    trace: OptimizerTrace
-    index: int
-    witness: "weakref.ref[torch.Tensor] | None" = None
-    state: GradientState | None = None
-    value: float | None = None
-    fresh: bool = True
-    seen_backward: bool = False
-    tainted: bool = False
-    weights_version: int = -1
-    members: set[int] = field(default_factory=set)
-
-
-class TrainingWatch:
+class TrainingWatch(ScalingWatch):
     """Records optimizers' steps and the backward passes between them."""
 
     def __init__(self, session: Session) -> None:
-        self.session = session
-        self.optimizers: list[OptimizerRecord] = []
+        super().__init__(session)
         self.backward = BackwardTrace()
-        self.scaler = ScalerTrace()
         self.curve: list[tuple[int, float]] = []
         self.before_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
         self.after_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
@@ -61,12 +39,6 @@ class TrainingWatch:
         self.on_losses: list[Callable[[tuple[torch.Tensor, ...]], None]] = []
         self.failed_forward: list[Place] = []
         self.failed_graph: Graph | None = None
-        self._window = 0
-        self._cancelled = 0
-        self._rewritten = False
-        self._clipped = False
-        self._scaled: tuple[torch.Tensor, float] | None = None
-        self._unscaled: set[int] = set()
         self._keep_every = 1
 
     def install(self, patches: Patches) -> None:
@@ -75,13 +47,7 @@ class TrainingWatch:
         patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad)
         patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
-        for module in (nn.utils, nn.utils.clip_grad):
-            for name in ("clip_grad_norm_", "clip_grad_value_"):
-                patches.wrap(module, name, self._wrap_clip)
-        scaler = torch.amp.GradScaler
-        patches.wrap(scaler, "scale", self._wrap_scale)
-        patches.wrap(scaler, "unscale_", self._wrap_unscale)
-        patches.wrap(scaler, "update", self._wrap_update)
+        super().install(patches)
         for handle in (
             register_optimizer_step_pre_hook(self._before),
             register_optimizer_step_post_hook(self._after),
@@ -209,9 +175,9 @@ class TrainingWatch:
         witness = record.witness() if record.witness else None
         if witness is None or record.state is None:
             return
-        cleared = _state(witness) != record.state
+        cleared = state_of(witness) != record.state
         if not cleared and self.session.recording and witness.grad is not None:
-            cleared = _value(witness.grad) != record.value or record.value == 0.0
+            cleared = value_of(witness.grad) != record.value or record.value == 0.0
         if cleared:
             record.fresh = True
             record.state = None
@@ -232,11 +198,11 @@ class TrainingWatch:
                 record.witness = weakref.ref(witness) if witness is not None else None
             if witness is None:
                 continue
-            state = _state(witness)
+            state = state_of(witness)
             record.seen_backward = record.seen_backward or state != record.state
             record.state, record.weights_version = state, witness._version
             if self.session.recording and witness.grad is not None:
-                record.value = _value(witness.grad)
+                record.value = value_of(witness.grad)
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self.session.active:
@@ -260,7 +226,7 @@ class TrainingWatch:
         if record.seen_backward and witness is not None and self.session.recording and record.value:
             trace.emptied += _is_empty(witness) and all(_is_empty(p) for p in _held_by(record))
         if self._window > 1 and record.seen_backward and witness is not None:
-            rewritten = _state(witness) != record.state and not self._clipped
+            rewritten = state_of(witness) != record.state and not self._clipped
             if not rewritten:
                 trace.windows += 1
                 trace.cancelled += self._cancelled > 0
@@ -274,9 +240,9 @@ class TrainingWatch:
         record = self.record_of(optimizer)
         witness = record.witness() if record.witness else None
         if witness is not None:
-            record.state = _state(witness)
+            record.state = state_of(witness)
             if self.session.recording and witness.grad is not None:
-                record.value = _value(witness.grad)
+                record.value = value_of(witness.grad)
         record.fresh, record.seen_backward = False, False
         for other in self.optimizers:
             other.seen_backward = False
@@ -285,86 +251,6 @@ class TrainingWatch:
         record.trace.steps += 1
         for act in self.after_step:
             act(record, optimizer)
-
-    def _wrap_clip(self, original: Any) -> Any:
-        def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.session.active:
-                return original(parameters, *args, **kwargs)
-            tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-            self._clipped = True
-            with self.session.shielded():
-                self._note_clip(tensors)
-            norm = original(parameters if isinstance(parameters, torch.Tensor) else tensors, *args, **kwargs)
-            with self.session.shielded():
-                self._know_clipped()
-            return norm
-
-        return clip
-
-    def _know_clipped(self) -> None:
-        """Gradients that were clipped between two backward passes were not cleared."""
-        for record in self.optimizers:
-            witness = record.witness() if record.witness else None
-            if witness is not None and record.state is not None:
-                record.state = _state(witness)
-                if self.session.recording and witness.grad is not None:
-                    record.value = _value(witness.grad)
-
-    def _note_clip(self, tensors: list[torch.Tensor]) -> None:
-        if self._scaled is None:
-            return
-        self.scaler.clips += 1
-        clipped = {id(tensor) for tensor in tensors}
-        for record in self.optimizers:
-            optimizer = record.ref()
-            if optimizer is None or id(optimizer) in self._unscaled:
-                continue
-            if any(id(p) in clipped for group in optimizer.param_groups for p in group["params"]):
-                self.scaler.clips_scaled += 1
-                self.scaler.place = self.scaler.place or user_place()
-                return
-
-    def _wrap_scale(self, original: Any) -> Any:
-        watch = self
-
-        def scale(self: Any, outputs: Any) -> Any:
-            scaled = original(self, outputs)
-            if (
-                watch.session.active
-                and self.is_enabled()
-                and isinstance(outputs, torch.Tensor)
-                and outputs.numel() == 1
-            ):
-                watch._scaled = (scaled, float(outputs.detach()))
-                watch.scaler.scale = float(self.get_scale())
-            return scaled
-
-        return scale
-
-    def _wrap_unscale(self, original: Any) -> Any:
-        watch = self
-
-        def unscale_(self: Any, optimizer: Any) -> None:
-            original(self, optimizer)
-            watch._unscaled.add(id(optimizer))
-            watch._clipped = True  # gradients were changed on purpose
-
-        return unscale_
-
-    def _wrap_update(self, original: Any) -> Any:
-        watch = self
-
-        def update(self: Any, *args: Any, **kwargs: Any) -> None:
-            before = self.get_scale() if self.is_enabled() else 0.0
-            original(self, *args, **kwargs)
-            if watch.session.active and self.is_enabled() and self.get_scale() < before:
-                for record in watch.optimizers:
-                    record.trace.skipped += 1
-                watch._window, watch._cancelled = 0, 0
-            watch._unscaled.clear()
-            watch._scaled = None
-
-        return update
 
 
 def _call_backward(
@@ -403,14 +289,6 @@ def _is_empty(parameter: torch.Tensor) -> bool:
 def _first_with_gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     held = (p for group in optimizer.param_groups for p in group["params"])
     return next((p for p in held if p.grad is not None and not p.grad.is_sparse), None)
-
-
-def _state(tensor: torch.Tensor) -> GradientState | None:
-    return None if tensor.grad is None else (id(tensor.grad), tensor.grad._version)
-
-
-def _value(gradient: torch.Tensor) -> float:
-    return float(gradient.detach().flatten()[:256].float().abs().sum())
 
 
 def _note_rate(trace: OptimizerTrace, rate: float) -> None:
