@@ -3,22 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# One process a core; the tests of a file stay together, for they share what takes long to make.
+SPREAD := -n auto --dist loadfile
 
 .PHONY: demo test quick lint check format
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[weights,dev]'
+	$(BIN)/pip install --quiet --editable '.[weights,export,dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)  ## trains a detector on real handwritten digits and writes its report
 	$(BIN)/trivet demo
 
 test: $(STAMP)  ## every test
-	$(BIN)/pytest
+	$(BIN)/pytest $(SPREAD)
 
 quick: $(STAMP)  ## the tests that take seconds
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest $(SPREAD) -m 'not slow'
 
 lint: $(STAMP)  ## format, lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ _HOMES = {
     "build_model": "trivet.models.build",
     "count_model": "trivet.models.count",
     "diagnose": "trivet.doctor.diagnose",
+    "export_model": "trivet.recipe.export",
     "evaluate_detection": "trivet.evaluate.detection",
     "fit": "trivet.recipe.fit",
     "load_run": "trivet.recipe.run_folder",

@@ -57,6 +57,10 @@ class TrainingError(RuntimeError):
         self.hint = hint
 
 
+class ExportError(TrainingError):
+    """An exported file does not say what the model says, or has lost more than it may."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most like `name`, or `None` when none is close."""
     matches = difflib.get_close_matches(name.lower(), {item.lower(): item for item in known}, n=1, cutoff=0.5)

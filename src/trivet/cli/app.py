@@ -10,6 +10,7 @@ from rich.console import Console
 from trivet.cli.audit import audit
 from trivet.cli.demo import demo
 from trivet.cli.doctor import doctor
+from trivet.cli.export import export
 from trivet.cli.fit import fit
 from trivet.cli.models import models
 from trivet.cli.predict import predict
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, score, predict, audit, models, demo):
+for verb in (fit, score, predict, export, audit, models, demo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 

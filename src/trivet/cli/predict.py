@@ -2,16 +2,19 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trivet.cli.options import JsonPath, write_json_option
 from trivet.errors import UsageError
 
+if TYPE_CHECKING:
+    from trivet.recipe.backends import Backend
+
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported .onnx file.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for drawn pictures, and masks as index PNGs.")
@@ -31,11 +34,14 @@ def predict(
             help="Write a competition file instead: boostcamp-seg or boostcamp-det; --csv says where."
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="torch or onnx; without a GPU, onnx where the run was exported, else torch."),
+    ] = None,
     json: JsonPath = None,
 ) -> None:
     """Find objects, masks or classes in images: pictures, JSON and CSV."""
-    from trivet.recipe.predict_files import predict_files
-    from trivet.recipe.run_folder import load_run
+    from trivet.recipe.predict_files import FilePrediction, image_line, predict_files
 
     if submission is not None:
         _submit(
@@ -46,21 +52,36 @@ def predict(
             batch=batch,
             last=last,
             crf=crf,
-            others={"--out": out, "--json": json},
+            others={"--out": out, "--json": json, "--backend": backend},
         )
         return
-    found = predict_files(
-        load_run(run, last=last, crf=crf), images, out=out, threshold=threshold, batch=batch
-    )
-    if json != "-":
-        for line in found.lines():
-            typer.echo(line)
+    chosen = _backend(run, backend, last=last, crf=crf)
+
+    def tell(image: FilePrediction) -> None:
+        if json != "-":
+            typer.echo(image_line(image, chosen.labels))
+
+    found = predict_files(chosen, images, out=out, threshold=threshold, batch=batch, watch=tell)
     if csv_path is not None:
         with csv_path.open("w", newline="") as file:
             csv.writer(file).writerows(found.csv_rows())
     write_json_option(json, found.to_json())
     if any(image.fault for image in found.images):
         raise typer.Exit(1)
+
+
+def _backend(run: Path, backend: str | None, *, last: bool, crf: str | None) -> "Backend":
+    from trivet.recipe.backends import choose_backend
+    from trivet.recipe.predict import open_backend
+    from trivet.recipe.run_folder import load_run
+
+    if run.suffix.lower() != ".onnx":
+        return choose_backend(load_run(run, last=last, crf=crf), backend)
+    if last or crf is not None:
+        raise UsageError(
+            f"--last and --crf are for run folders, and {run} is an exported file", "leave them out"
+        )
+    return open_backend(run, backend)
 
 
 def _submit(

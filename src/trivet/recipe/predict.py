@@ -1,26 +1,22 @@
 """The verb `predict`: images -> boxes, masks or classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TypeAlias
 
-import torch
+import numpy as np
 
-from trivet.data.batching import collate
 from trivet.data.images import read_image
-from trivet.data.letterbox import letterbox
 from trivet.errors import DataError, UsageError
+from trivet.recipe.ahead import ahead
+from trivet.recipe.backends import Backend, Found, TorchBackend, choose_backend, onnx_backend
 from trivet.recipe.run_folder import Run, load_run
-from trivet.structures import ClassScores, Detections, MaskScores, Sample
-from trivet.tasks.segmentation import SegmentationTask, refine
+from trivet.structures import Detections
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2"}
 )
-
-Found: TypeAlias = Detections | MaskScores | ClassScores
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,14 @@ class ImagePrediction:
         size_hw: Its size.
         found: What was predicted, in the file's pixels; `None` when `fault` is set.
         fault: Why the file could not be used.
+        pixels: The decoded image, uint8 `[h, w, 3]`.
     """
 
     path: Path
     size_hw: tuple[int, int]
     found: Found | None
     fault: str | None = None
+    pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -68,40 +66,67 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def predict(
-    run: str | Path | Run, images: Sequence[str | Path], *, threshold: float = 0.3, batch: int = 8
+    run: str | Path | Run | Backend,
+    images: Sequence[str | Path],
+    *,
+    threshold: float = 0.3,
+    batch: int = 8,
+    backend: str | None = None,
 ) -> Iterator[ImagePrediction]:
-    """Predict image files, one batch in memory at a time.
+    """Predict image files; the next batch is decoded while one goes through the network.
 
-    A file that cannot be decoded is yielded with its fault; the others go on.
+    A file that cannot be decoded is yielded with its fault; the others go on. Two batches are in memory at a time.
 
     Args:
-        run: A run folder, or a run that was loaded.
+        run: A run folder, a run that was loaded, an exported `.onnx` file, or what predicts.
         images: Files, folders and globs.
         threshold: Least score of a detection, 0-1; masks and classes have no use for it.
         batch: Images that go through the network together.
+        backend: `torch` or `onnx`. For a run folder on a machine without GPU, `onnx` where the run was exported;
+            else `torch`.
 
     Raises:
         UsageError: If there is no run or image, or a number is out of range.
     """
     if not 0 <= threshold <= 1 or batch < 1:
         raise UsageError(f"threshold lies in 0-1 and batch is at least 1, got {threshold} and {batch}")
-    loaded = run if isinstance(run, Run) else load_run(run)
+    chosen = open_backend(run, backend)
     paths = find_images(images)
-    return _predictions(loaded, paths, threshold, batch)
+    return _predictions(chosen, paths, threshold, batch)
 
 
-def _predictions(run: Run, paths: Sequence[Path], threshold: float, batch: int) -> Iterator[ImagePrediction]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run.model.to(device).eval()
-    for start in range(0, len(paths), batch):
-        here = paths[start : start + batch]
-        read = [_read(path, run) for path in here]
-        found = iter(_find(run, [item for item in read if isinstance(item, Sample)], device))
-        for path, item in zip(here, read, strict=True):
+def open_backend(run: str | Path | Run | Backend, backend: str | None = None) -> Backend:
+    """Return what predicts with a run, an exported file, or itself; see `predict`.
+
+    Raises:
+        UsageError: If there is no run, or a backend is named that it does not have.
+    """
+    if isinstance(run, Run):  # its model may have been changed since it was read
+        return TorchBackend(run) if backend is None else choose_backend(run, backend)
+    if not isinstance(run, str | Path):
+        return run
+    if Path(run).suffix.lower() != ".onnx":
+        return choose_backend(load_run(run), backend)
+    if backend == "torch":
+        raise UsageError(
+            f"{run} is for ONNX Runtime, and the backend torch was asked for", "give the run folder"
+        )
+    return onnx_backend(run)
+
+
+def _predictions(
+    backend: Backend, paths: Sequence[Path], threshold: float, batch: int
+) -> Iterator[ImagePrediction]:
+    parts = [paths[start : start + batch] for start in range(0, len(paths), batch)]
+    for part, read in zip(parts, ahead(_read_all, parts, workers=1, waiting=1), strict=True):
+        pixels = [item for item in read if isinstance(item, np.ndarray)]
+        found = iter(backend.predict(pixels))
+        for path, item in zip(part, read, strict=True):
             if isinstance(item, str):
                 yield ImagePrediction(path, (0, 0), None, item)
                 continue
-            yield ImagePrediction(path, item.placement.original_hw, _worth_showing(next(found), threshold))
+            height, width = item.shape[:2]
+            yield ImagePrediction(path, (height, width), _worth_showing(next(found), threshold), pixels=item)
 
 
 def _worth_showing(found: Found, threshold: float) -> Found:
@@ -111,29 +136,13 @@ def _worth_showing(found: Found, threshold: float) -> Found:
     return Detections(found.boxes_xyxy[kept], found.scores[kept], found.labels[kept])
 
 
-def _read(path: Path, run: Run) -> Sample | str:
-    """Return the letterboxed image, or why it cannot be read."""
+def _read_all(paths: Sequence[Path]) -> list[np.ndarray | str]:
+    """Return each file's pixels, or why it cannot be read."""
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> np.ndarray | str:
     try:
-        image = read_image(path)
+        return read_image(path)
     except DataError as fault:
         return fault.message
-    sample = Sample.of_image(image, image_id=0, name=str(path))
-    return letterbox(sample, size_hw=run.recipe.model.size_hw, fill_rgb=run.model.fill_rgb)
-
-
-@torch.inference_mode()
-def _find(run: Run, samples: Sequence[Sample], device: torch.device) -> list[Found]:
-    if not samples:
-        return []
-    batch, size_hw = collate(samples), run.recipe.model.size_hw
-    output = run.model(run.model.normalise(batch.images.to(device)))
-    if run.crf is not None and isinstance(run.task, SegmentationTask):
-        whole = run.task.probabilities(output, size_hw, placements=batch.placements)
-        return [
-            refine(one, read_image(Path(name)), run.crf) for one, name in zip(whole, batch.names, strict=True)
-        ]
-    predictions: Sequence[Found] = run.task.predict(output, size_hw, placements=batch.placements)
-    return [
-        found.to_original(place) if isinstance(found, Detections) else found
-        for found, place in zip(predictions, batch.placements, strict=True)
-    ]

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from trivet.data.images import read_image
 from trivet.errors import UsageError
-from trivet.recipe.predict import ImagePrediction, predict
+from trivet.recipe.ahead import Behind
+from trivet.recipe.backends import Backend
+from trivet.recipe.predict import ImagePrediction, open_backend, predict
 from trivet.recipe.run_folder import Run
 from trivet.report.captions import draw_class
 from trivet.report.draw import draw_detections
@@ -56,7 +58,7 @@ class PredictedFiles:
     def lines(self) -> Iterator[str]:
         """Yield one line of text an image."""
         for image in self.images:
-            yield f"{image.path}: {image.fault or _words(image.found, self.labels) or 'nothing'}"
+            yield image_line(image, self.labels)
 
     def csv_rows(self) -> Iterator[Row]:
         """Yield the header, then a row a detection, a class of a mask, or one of the likeliest classes.
@@ -130,42 +132,52 @@ CSV_COLUMNS: dict[TaskName, tuple[str, ...]] = {
 
 
 def predict_files(
-    run: Run,
+    run: str | Path | Run | Backend,
     images: Sequence[str | Path],
     *,
     out: Path | None = None,
     threshold: float = 0.3,
     batch: int = 8,
-    watch: Callable[[ImagePrediction], None] | None = None,
+    backend: str | None = None,
+    watch: Callable[[FilePrediction], None] | None = None,
 ) -> PredictedFiles:
-    """Predict image files and draw what was found.
+    """Predict image files and draw what was found, while the next ones go through the network.
 
     Args:
-        run: A loaded run.
+        run: A run folder, a loaded run, an exported `.onnx` file, or what predicts.
         images: Files, folders and globs.
         out: Where drawn pictures go, named after their files, and masks as index PNGs beside them; none are made
             when not given.
         threshold: Least score of a detection, 0-1.
         batch: Images that go through the network together.
+        backend: See `predict`.
         watch: Called with every prediction as it is made.
 
     Raises:
         UsageError: If there is no image, a number is out of range, or `out` cannot be written.
     """
+    chosen = open_backend(run, backend)
+    labels = chosen.labels
     results: list[FilePrediction] = []
-    for result in predict(run, images, threshold=threshold, batch=batch):
-        if watch is not None:
-            watch(result)
-        kept = _kept(result, run.labels)
-        if out is not None and result.fault is None:
-            target = _target(result.path, out, number=len(results) + 1)
-            _save(_drawn(result, run.labels), target)
-            if isinstance(result.found, MaskScores) and isinstance(kept.found, MaskShares):
-                mask = target.with_suffix(".png")
-                _save(result.found.labels.cpu().numpy(), mask)
-                kept = replace(kept, found=replace(kept.found, file=mask))
-        results.append(kept)
-    return PredictedFiles(run.recipe.task.kind, run.labels, tuple(results))
+    taken: set[Path] = set()
+    with Behind(workers=1, waiting=2 * batch) as drawing:
+        for result in predict(chosen, images, threshold=threshold, batch=batch):
+            kept = _kept(result, labels)
+            if out is not None and result.fault is None:
+                target = _target(result.path, out, taken, number=len(results) + 1)
+                if isinstance(kept.found, MaskShares):
+                    kept = replace(kept, found=replace(kept.found, file=target.with_suffix(".png")))
+                drawing.do(partial(_draw, result, labels, target))
+            if watch is not None:
+                watch(kept)
+            results.append(kept)
+    return PredictedFiles(chosen.task, labels, tuple(results))
+
+
+def _draw(result: ImagePrediction, labels: LabelMap, target: Path) -> None:
+    _save(_drawn(result, labels), target)
+    if isinstance(result.found, MaskScores):
+        _save(result.found.labels.cpu().numpy(), target.with_suffix(".png"))
 
 
 def _kept(result: ImagePrediction, labels: LabelMap) -> FilePrediction:
@@ -176,6 +188,11 @@ def _kept(result: ImagePrediction, labels: LabelMap) -> FilePrediction:
     else:
         found = result.found
     return FilePrediction(result.path, result.size_hw, found, result.fault)
+
+
+def image_line(image: FilePrediction, labels: LabelMap) -> str:
+    """Return what was found in an image, in one line of text."""
+    return f"{image.path}: {image.fault or _words(image.found, labels) or 'nothing'}"
 
 
 def _words(found: Detections | ClassScores | MaskShares | None, labels: LabelMap) -> str:
@@ -206,7 +223,8 @@ def _rows(found: Detections | ClassScores | MaskShares | None, labels: LabelMap)
 
 
 def _drawn(result: ImagePrediction, labels: LabelMap) -> np.ndarray:
-    image, found = read_image(result.path), result.found
+    image, found = result.pixels, result.found
+    assert image is not None, "a prediction without fault has its image"
     if isinstance(found, Detections):
         return draw_detections(image, found.boxes_xyxy, found.labels, labels.names, scores=found.scores)
     if isinstance(found, MaskScores):
@@ -215,10 +233,13 @@ def _drawn(result: ImagePrediction, labels: LabelMap) -> np.ndarray:
     return draw_class(image, found, labels.names)
 
 
-def _target(path: Path, out: Path, *, number: int) -> Path:
+def _target(path: Path, out: Path, taken: set[Path], *, number: int) -> Path:
     """Return where a picture goes; another folder's file of the same name, or an earlier call's, is not replaced."""
     target = out / f"{path.stem}.jpg"
-    return out / f"{path.stem}-{number}.jpg" if target.exists() else target
+    if target in taken or target.exists():
+        target = out / f"{path.stem}-{number}.jpg"
+    taken.add(target)
+    return target
 
 
 def _save(pixels: np.ndarray, target: Path) -> None:

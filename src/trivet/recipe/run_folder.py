@@ -160,7 +160,10 @@ def build_task(model: Model, recipe: Recipe) -> AnyTask:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model with all that is needed to use it; `crf` names the dense CRF that refines its masks."""
+    """A trained model with all that is needed to use it.
+
+    `crf` names the dense CRF that refines its masks; `last` says that its weights are those training ended with.
+    """
 
     folder: RunFolder
     recipe: Recipe
@@ -168,6 +171,7 @@ class Run:
     model: Model
     task: AnyTask
     crf: str | None = None
+    last: bool = False
 
 
 def load_recipe(run: RunFolder) -> tuple[Recipe, dict[str, Chosen]]:
@@ -215,7 +219,7 @@ def load_run(path: str | Path, *, last: bool = False, crf: str | None = None) ->
         raise UsageError(f"{run.best} does not say which model it belongs to", "it was not written by a run")
     model = build_model(file.spec)
     load_weights(model, last_weights(run) if last else file.tensors)
-    return Run(run, recipe, labels, model.eval(), build_task(model, recipe), crf)
+    return Run(run, recipe, labels, model.eval(), build_task(model, recipe), crf, last)
 
 
 def last_weights(run: RunFolder) -> dict[str, Tensor]:

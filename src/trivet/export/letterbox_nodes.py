@@ -1,0 +1,213 @@
+"""Letterboxing as ONNX nodes: the pixels OpenCV makes (`data.place`), of images of any size.
+
+An image that shrinks is averaged over each new pixel's area; one that grows is interpolated with whole weights and
+OpenCV's cuts in between. Both are the same for an axis: which pixels count for a new one, and how much.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from trivet.export.graph import Graph, described
+
+_ONE = np.float32(2048)  # what OpenCV's weights of a growing image add up to
+_LEAST_SHARE = 1e-3  # of a pixel, to count in OpenCV's averaging
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class PlacedImages:
+    """Names of what later nodes need of a letterboxed batch.
+
+    Args:
+        pixels: float32 `[b, 3, h, w]`, 0-255, padded.
+        normalised: The same as the network takes it.
+        batch: int64, how many images.
+        original_hw: int64 each, the size of the images as given.
+        fitted_hw: int64 each, their size in the input.
+        scale_yx: float64 each, input pixels a pixel as given.
+    """
+
+    pixels: str
+    normalised: str
+    batch: str
+    original_hw: Pair
+    fitted_hw: Pair
+    scale_yx: Pair
+
+
+def add_letterbox(
+    graph: Graph,
+    image: str,
+    *,
+    size_hw: tuple[int, int],
+    fill_rgb: tuple[int, int, int],
+    mean: np.ndarray,
+    std: np.ndarray,
+) -> PlacedImages:
+    """Add the nodes that letterbox and normalise uint8 images `[b, h, w, 3]`.
+
+    Args:
+        graph: Where the nodes go.
+        image: The name of the images.
+        size_hw: The network's input.
+        fill_rgb: Padding colour.
+        mean: Of the backbone, 0-255, float32 `[3]`.
+        std: Likewise.
+    """
+    shape = graph.op("Shape", image)
+    batch, height, width = (graph.op("Gather", shape, np.int64(axis), axis=0) for axis in range(3))
+    fitted_hw = _fitted(graph, (height, width), size_hw)
+    sides = ((height, fitted_hw[0]), (width, fitted_hw[1]))
+    scale_y, scale_x = (graph.op("Div", graph.to_double(new), graph.to_double(old)) for old, new in sides)
+    shrinks = graph.op("And", *(graph.op("LessOrEqual", new, old) for old, new in sides))
+    resized = _either(
+        graph,
+        shrinks,
+        lambda part: _averaged(part, image, batch, sides),
+        lambda part: _interpolated(part, image, sides),
+    )
+    fill = np.array(fill_rgb, np.float32).reshape(1, 3, 1, 1)
+    mean, std = (value.astype(np.float32).reshape(1, 3, 1, 1) for value in (mean, std))
+    room = [graph.op("Sub", np.int64(size), new) for size, new in zip(size_hw, fitted_hw, strict=True)]
+    edges = graph.join(*[np.int64(0)] * 6, *room)
+    # Padding takes one number for all channels: the colour is taken away before it and added after it.
+    around_fill = graph.op("Pad", graph.op("Sub", resized, fill), edges)
+    static = graph.reshape(around_fill, 0, 3, *size_hw)
+    pixels = graph.op("Add", static, fill)
+    normalised = graph.op("Div", graph.op("Sub", pixels, mean), std)
+    return PlacedImages(pixels, normalised, batch, (height, width), fitted_hw, (scale_y, scale_x))
+
+
+def _fitted(graph: Graph, image_hw: Pair, size_hw: tuple[int, int]) -> Pair:
+    """Return the size of the image in the input, rounded as `data.letterbox.fitted_wh` does it."""
+    doubles = [graph.to_double(side) for side in image_hw]
+    scales = [graph.op("Div", np.float64(size), side) for size, side in zip(size_hw, doubles, strict=True)]
+    scale = graph.op("Min", *scales)
+    height, width = (
+        graph.to_int(
+            graph.op(
+                "Min",
+                graph.op("Max", graph.op("Round", graph.op("Mul", side, scale)), np.float64(1)),
+                np.float64(size),
+            )
+        )
+        for side, size in zip(doubles, size_hw, strict=True)
+    )
+    return height, width
+
+
+def _either(
+    graph: Graph, condition: str, then: Callable[[Graph], str], otherwise: Callable[[Graph], str]
+) -> str:
+    branches = {}
+    for name, make in (("then_branch", then), ("else_branch", otherwise)):
+        part = Graph(f"{graph.prefix}/{name}")
+        result = make(part)
+        branches[name] = part.body(
+            name, [], [described(result, TensorProto.FLOAT, ("batch", 3, "fitted_height", "fitted_width"))]
+        )
+    return graph.op("If", condition, **branches)
+
+
+def _averaged(graph: Graph, image: str, batch: str, sides: tuple[Pair, Pair]) -> str:
+    """Average each new pixel's area, rows first; float32 `[b, 3, h, w]` of whole numbers."""
+    (height, new_height), (width, new_width) = sides
+    three_rows = graph.op("Mul", width, np.int64(3))
+    rows = _weighted_rows(graph, graph.op("Reshape", image, graph.join(batch, height, three_rows)), sides[0])
+    rows = graph.op("Reshape", rows, graph.join(batch, new_height, width, np.int64(3)))
+    columns = graph.op("Transpose", rows, perm=[0, 2, 3, 1])  # [b, w, 3, h]
+    columns = graph.reshape(columns, 0, 0, -1)
+    columns = _weighted_rows(graph, columns, sides[1])
+    columns = graph.op("Reshape", columns, graph.join(batch, new_width, np.int64(3), new_height))
+    pixels = graph.op("Transpose", columns, perm=[0, 2, 3, 1])
+    # OpenCV has a way of its own with halves: there .5 is rounded up, else to the even number.
+    halved = graph.op(
+        "And", *(graph.op("Equal", old, graph.op("Mul", new, np.int64(2))) for old, new in sides)
+    )
+    up = graph.op("Floor", graph.op("Add", pixels, np.float32(0.5)))
+    return graph.op("Where", halved, up, graph.op("Round", pixels))
+
+
+def _weighted_rows(graph: Graph, rows: str, side: Pair) -> str:
+    """Return `[b, new, 1, k]` of `[b, old, k]`: each new row the average of those it covers."""
+    old, new = graph.to_double(side[0]), graph.to_double(side[1])
+    scale = graph.op("Div", old, new)
+    start = graph.op("Mul", graph.to_double(graph.count_up(side[1])), scale)
+    cell = graph.op("Min", scale, graph.op("Sub", old, start))
+    most = graph.op("Add", graph.to_int(graph.op("Floor", scale)), np.int64(2))
+    start, cell = (graph.op("Unsqueeze", value, np.array([1])) for value in (start, cell))
+    taps = graph.op("Add", graph.op("Floor", start), graph.to_double(graph.count_up(most)))  # (new, taps)
+    ends = graph.op("Min", graph.op("Add", taps, np.float64(1)), graph.op("Add", start, cell))
+    covered = graph.op("Sub", ends, graph.op("Max", taps, start))
+    counts = graph.op("Greater", covered, np.float64(_LEAST_SHARE))
+    shares = graph.op("Div", graph.op("Where", counts, covered, np.float64(0)), cell)
+    last = graph.op("Sub", side[0], np.int64(1))
+    picked = graph.op("Gather", rows, graph.op("Min", graph.to_int(taps), last), axis=1)  # (b, new, taps, k)
+    weights = graph.op("Unsqueeze", graph.to_float(shares), np.array([1]))  # (new, 1, taps)
+    return graph.op("MatMul", weights, graph.to_float(picked))
+
+
+def _interpolated(graph: Graph, image: str, sides: tuple[Pair, Pair]) -> str:
+    """Interpolate linearly, columns first; float32 `[b, 3, h, w]` of whole numbers."""
+    left, right, share_left, share_right = _neighbours(graph, sides[1], held=True)
+    shares = [graph.op("Unsqueeze", share, np.array([1])) for share in (share_left, share_right)]
+    lines = _sum_of_two(graph, image, (left, right), shares, axis=2)
+    # from here on OpenCV has 4 bits less, then 16 less, then 2 less
+    lines = graph.op("Floor", graph.op("Div", lines, np.float32(16)))
+    top, bottom, share_top, share_bottom = _neighbours(graph, sides[0], held=False)
+    shares = [graph.op("Unsqueeze", share, np.array([1, 2])) for share in (share_top, share_bottom)]
+    parts = [
+        graph.op(
+            "Floor",
+            graph.op("Div", graph.op("Mul", graph.op("Gather", lines, at, axis=1), share), np.float32(65536)),
+        )
+        for at, share in zip((top, bottom), shares, strict=True)
+    ]
+    total = graph.op("Add", graph.op("Add", *parts), np.float32(2))
+    pixels = graph.op("Floor", graph.op("Div", total, np.float32(4)))
+    return graph.op("Transpose", pixels, perm=[0, 3, 1, 2])
+
+
+def _sum_of_two(graph: Graph, image: str, taps: Pair, shares: list[str], *, axis: int) -> str:
+    products = [
+        graph.op("Mul", graph.to_float(graph.op("Gather", image, at, axis=axis)), share)
+        for at, share in zip(taps, shares, strict=True)
+    ]
+    return graph.op("Add", *products)
+
+
+def _neighbours(graph: Graph, side: Pair, *, held: bool) -> tuple[str, str, str, str]:
+    """Return the two pixels on either side of each new one, int64, and their weights, whole numbers as float32.
+
+    Args:
+        graph: Where the nodes go.
+        side: The old and the new length.
+        held: Whether a pixel beyond the border has no weight (OpenCV's columns) or repeats the last (its rows).
+    """
+    scale = graph.op("Div", graph.to_double(side[0]), graph.to_double(side[1]))
+    centres = graph.op("Add", graph.to_double(graph.count_up(side[1])), np.float64(0.5))
+    at = graph.to_float(graph.op("Sub", graph.op("Mul", centres, scale), np.float64(0.5)))
+    first = graph.op("Floor", at)
+    share = graph.op("Sub", at, first)
+    last = graph.op("Sub", side[0], np.int64(1))
+    if held:
+        inside = graph.op(
+            "And",
+            graph.op("GreaterOrEqual", first, np.float32(0)),
+            graph.op("Less", first, graph.to_float(last)),
+        )
+        share = graph.op("Where", inside, share, np.float32(0))
+    index = graph.to_int(first)
+    taps = [
+        graph.op("Min", graph.op("Max", tap, np.int64(0)), last)
+        for tap in (index, graph.op("Add", index, np.int64(1)))
+    ]
+    weights = [
+        graph.op("Round", graph.op("Mul", value, _ONE))
+        for value in (graph.op("Sub", np.float32(1), share), share)
+    ]
+    return taps[0], taps[1], weights[0], weights[1]
