@@ -37,6 +37,7 @@ class LoaderTrace:
 
     Args:
         batches, waited, passed: Batches after the first of each pass, seconds the loop waited for them, seconds in all.
+        busy: Processor seconds of the loop itself, between the batches.
         repeated: Source of random numbers -> whether it "workers" or "epochs" begin in the same state, though drawn from.
     """
 
@@ -46,6 +47,7 @@ class LoaderTrace:
     batches: int = 0
     waited: float = 0.0
     passed: float = 0.0
+    busy: float = 0.0
     repeated: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Place] = field(default_factory=dict)
 

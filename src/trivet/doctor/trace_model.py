@@ -87,6 +87,7 @@ class BatchNormTrace:
     """A batch-norm layer: its settings, and what went through it while training.
 
     Args:
+        eval_place: Where it was put to eval by itself.
         batches: Batches its running statistics have seen, by its own count.
         initial: Whether they are still exactly 0 and 1.
         kept_share: Weight that the initial 0 and 1 had in them when last evaluated in eval mode; 0 when not known.
@@ -97,6 +98,7 @@ class BatchNormTrace:
     momentum: float | None
     eps: float
     place: Place | None = None
+    eval_place: Place | None = None
     tracks: bool = True
     affine_trainable: bool = False
     calls_in_train: int = 0

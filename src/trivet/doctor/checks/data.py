@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, listed, where
 from trivet.doctor.finding import Finding, Severity
+from trivet.doctor.probe.data.mixing import PLAIN_MIXERS
 from trivet.doctor.trace import InputTrace, Trace
 from trivet.doctor.trace_data import LeakTrace
 
@@ -32,8 +33,7 @@ def _scaled_twice(given: InputTrace) -> str:
     shape = given.shape
     if len(shape) != 4 or shape[1] not in (1, 3, 4) or min(shape[2:]) < 8 or given.std <= 0:
         return ""
-    largest = max(abs(given.low), abs(given.high))
-    if largest < 0.05 and 0.02 <= 255 * given.std <= 4 and 255 * largest < 16:
+    if 0.02 <= 255 * given.inner_std <= 4 and 255 * given.inner_range < 16:
         return "255 times smaller than pictures that were scaled once"
     if -3.0 <= given.mean <= -1.3 and 3.0 <= given.std <= 5.5 and shape[1] == 3 and given.low >= -13:
         return (
@@ -175,17 +175,21 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
     """Pixels or samples that are mixed up by a reshape, or by an operation over the batch."""
     for view in trace.data.views:
         flat = len(view.made) == 2
-        sure = flat or len(view.given) == 4 or view.rough > 1.3 * view.smooth
+        swapped = not flat and view.made[0] != view.given[0]
+        sure = flat or swapped or len(view.given) == 4 or view.rough > 1.3 * view.smooth
+        mixed = "classes and positions" if flat else "samples" if swapped else "channels and positions"
         yield Finding(
             "samples-mixed",
             "error" if sure else "warning",
             f"`{view.operation}` makes {tuple(view.made)} of {tuple(view.given)} without moving the axis: "
-            + ("classes and positions are mixed" if flat else "channels and positions are mixed"),
+            f"{mixed} are mixed",
             where(view.place, view.operation),
             {"given": view.given, "made": view.made, "rough": view.rough, "smooth": view.smooth},
             "a reshape keeps the order of the values in memory; it cannot exchange axes",
             "exchange the axes: `x.movedim(1, -1)` before flattening"
             if flat
+            else "exchange the axes: `x.transpose(0, 1)`"
+            if swapped
             else "exchange the axes: `x.permute(...)` or `x.movedim(-1, 1)`",
             verdict="proven",
         )
@@ -193,7 +197,7 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
     for mix in tried:
         if mix.leak <= 1e-4:
             continue
-        softmax = any(word in mix.operation for word in ("softmax", "softmin", "view", "reshape"))
+        softmax = any(word in mix.operation for word in PLAIN_MIXERS)
         severity: Severity = "note" if not softmax else "error" if mix.per_sample else "warning"
         yield Finding(
             "samples-mixed",
@@ -217,7 +221,8 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
     if pairs.pairs < 48:
         raise NotCheckedError("fewer than 48 pairs of pictures and maps were seen")
     evidence: dict[str, object] = {"pairs": pairs.pairs, "own": pairs.own, "rank": pairs.rank}
-    if pairs.decisive >= 16 and pairs.turned >= 0.35 and pairs.best_turn >= pairs.own + 0.15:
+    turned = pairs.best_turn >= pairs.own + 0.15 and pairs.best_turn >= pairs.best_other - 0.1
+    if pairs.decisive >= 16 and pairs.turned >= 0.35 and turned:
         yield Finding(
             "targets-misaligned",
             "error" if pairs.turned >= 0.5 and pairs.best_turn >= 0.4 else "warning",

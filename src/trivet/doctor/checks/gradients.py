@@ -1,8 +1,10 @@
 """Checks on gradients: that they exist, are finite, and reach the first layers."""
 
 import ast
+import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
@@ -15,6 +17,8 @@ from trivet.doctor.trace_model import ParameterTrace
 
 VANISHED_RATIO = 1e-4
 EXPLODED_RATIO = 100.0
+AMPLIFIED = 300.0
+"""Growth of the signal through a new network that no sound initialisation has."""
 IN_PLACE = "modified by an inplace operation"
 LEAF_IN_PLACE = "leaf Variable that requires grad"
 DETACHED = "does not require grad and does not have a grad_fn"
@@ -165,6 +169,7 @@ def vanishing_gradient(trace: Trace) -> Iterator[Finding]:
 def exploding_gradient(trace: Trace) -> Iterator[Finding]:
     """Gradients that grow by orders of magnitude while the loss rises."""
     need_steps(trace, 5)
+    yield from _amplified(trace)
     norms = [s.gradient_norm for s in trace.recorded if s.gradient_norm is not None]
     values = [value for _, value in trace.loss_curve]
     if len(norms) < 5 or not values:
@@ -183,6 +188,31 @@ def exploding_gradient(trace: Trace) -> Iterator[Finding]:
             {"first": start, "largest": peak, "rate": optimizer.rate_max, "not_finite": broken},
             "each update overshoots: the learning rate is too high for this model, or the model amplifies",
             "lower the learning rate (warm it up), clip with `clip_grad_norm_`, normalise inputs and layers",
+            verdict="proven",
+        )
+
+
+def _amplified(trace: Trace) -> Iterator[Finding]:
+    """Layers each of which makes its input larger, from the first step on."""
+    for model in trace.models:
+        layers = [layer for layer in trace.layers if layer.model == model.name and layer.scale]
+        scales = [layer.scale[0] for layer in layers]
+        if len(layers) < 4 or not 0 < scales[0] < math.inf:
+            continue
+        ratio = max(scales) / scales[0]
+        if not ratio > AMPLIFIED:
+            continue
+        at = next(i for i, (a, b) in enumerate(pairwise(scales), 1) if b > 2 * a)
+        yield Finding(
+            "exploding-gradient",
+            "error" if ratio > 10 * AMPLIFIED else "warning",
+            f"the signal grows {ratio:.3g}-fold through the layers of `{model.name}` at the first step, and the gradient "
+            "with it",
+            where(layers[at].place, layers[at].name),
+            {"first": scales[0], "largest": max(scales), "layers": len(layers)},
+            "each layer makes its input larger: the weights were drawn too wide for the count of inputs, and nothing "
+            "normalises",
+            "initialise for the count of inputs (`nn.init.kaiming_normal_`), or normalise between the layers",
             verdict="proven",
         )
 

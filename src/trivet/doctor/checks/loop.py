@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.patches import insert_line, is_bound
-from trivet.doctor.trace import OptimizerTrace, Trace
+from trivet.doctor.trace import OptimizerTrace, SchedulerTrace, Trace
 
 
 def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
@@ -172,6 +172,8 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("the script did not run to its end")
     for scheduler in trace.schedulers:
         used = scheduler.optimizer is not None and trace.optimizers[scheduler.optimizer].steps
+        if used and scheduler.steps and scheduler.optimizer is not None and not scheduler.inside_another:
+            yield from _of_another_unit(scheduler, trace.optimizers[scheduler.optimizer])
         if (
             scheduler.steps
             or scheduler.inside_another
@@ -189,6 +191,26 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
             "call `scheduler.step()` once an epoch (or once a step, as its numbers count)",
             verdict="proven",
         )
+
+
+def _of_another_unit(scheduler: SchedulerTrace, optimizer: OptimizerTrace) -> Iterator[Finding]:
+    """A schedule as long as all steps of training, of which only the first few are gone."""
+    length = scheduler.period or 0
+    if length < 0.8 * optimizer.steps or scheduler.steps > 0.25 * optimizer.steps or optimizer.steps < 20:
+        return
+    yield Finding(
+        "scheduler-never-steps",
+        "warning",
+        f"the {scheduler.kind} is {length} steps long and was stepped {scheduler.steps} times in {optimizer.steps} "
+        f"optimizer steps: {scheduler.steps / length:.0%} of it was used ({optimizer.rate_first:.3g} to "
+        f"{optimizer.rate_last:.3g})",
+        where(scheduler.step_place or scheduler.place, scheduler.kind),
+        {"length": length, "scheduler_steps": scheduler.steps, "optimizer_steps": optimizer.steps}
+        | {"rate_first": optimizer.rate_first, "rate_last": optimizer.rate_last},
+        "its length counts optimizer steps, but it is stepped once an epoch",
+        "call `scheduler.step()` after every `optimizer.step()`, or give its length in epochs",
+        verdict="proven",
+    )
 
 
 def clip_before_unscale(trace: Trace) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ def _stale(norms: list[BatchNormTrace], title: str, cause: str, remedy: str) -> 
         "batchnorm-stats-stale",
         "error",
         title,
-        where(first.place, first.name),
+        where((None if first.calls_in_train else first.eval_place) or first.place, first.name),
         {
             "layers": len(norms),
             "batches": first.batches,

@@ -8,7 +8,7 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 
 LEAST_GROWTH = 64 << 20
-SLOW_BATCH = 0.01
+SLOW_BATCH = 0.02
 
 
 def host_memory_growth(trace: Trace) -> Iterator[Finding]:
@@ -68,8 +68,10 @@ def loader_bound(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("no loader served training often enough")
     for loader in loaders:
         share = loader.waited / loader.passed if loader.passed else 0.0
-        each = loader.waited / loader.batches
-        if share < 0.6 or each < SLOW_BATCH or loader.waited < 0.5:
+        working = loader.passed - loader.waited
+        slowed = max(1.0, working / loader.busy) if loader.busy else 1.0  # by what else runs on this machine
+        each = loader.waited / loader.batches / slowed
+        if share < (0.75 if loader.workers else 0.6) or each < SLOW_BATCH or loader.waited < 0.5 * slowed:
             continue
         yield Finding(
             "loader-bound",

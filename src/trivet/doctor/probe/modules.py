@@ -379,6 +379,7 @@ def _updates_statistics(module: nn.Module) -> bool:
 
 def _describe_input(module: nn.Module, value: torch.Tensor, place: Place | None) -> InputTrace:
     sample = value.detach().flatten()[: 1 << 18].float()
+    inner = value.detach()[:32].transpose(0, 1).flatten(1).float() if value.ndim == 4 else sample[None]
     return InputTrace(
         model="",
         layer=type(module).__name__,
@@ -390,4 +391,6 @@ def _describe_input(module: nn.Module, value: torch.Tensor, place: Place | None)
         std=float(sample.std()),
         low=float(sample.min()),
         high=float(sample.max()),
+        inner_std=float(inner.var(1).mean().sqrt()),
+        inner_range=float((inner.amax(1) - inner.amin(1)).max()),
     )

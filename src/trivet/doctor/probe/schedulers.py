@@ -59,7 +59,7 @@ class SchedulerWatch:
                 local.scheduling = depth
             trace_of_self = watch._find(self)
             if trace_of_self is not None:
-                period = getattr(self, "T_max", None)
+                period = getattr(self, "T_max", None) or getattr(self, "total_steps", None)
                 for child in getattr(self, "_schedulers", []):
                     inner = watch._find(child)
                     if inner is not None:

@@ -161,6 +161,7 @@ class Survey:
             trace = self.norms[name] = BatchNormTrace(name, layer.momentum, float(layer.eps))
             trace.place = self.modules.place_of(layer)
         trace.tracks = bool(layer.track_running_stats)
+        trace.eval_place = self.modules.last_switch(layer, to_train=False) or trace.eval_place
         trace.affine_trainable = any(p.requires_grad for p in layer.parameters())
         trace.momentum = None if layer.momentum is None else float(layer.momentum)
         if layer.running_mean is not None and is_lazy(layer.running_mean):

@@ -30,6 +30,7 @@ class LoaderRecord:
     trains: bool = False
     passes: int = 0
     last_return: float = 0.0
+    last_busy: float = 0.0
     states: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
 
 
@@ -119,16 +120,19 @@ class LoaderWatch:
         def following(self: Any) -> Any:
             if not watch.session.active:
                 return original(self)
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.thread_time()
             steps = watch.session.steps
             batch = original(self)
             ended = time.perf_counter()
-            watch._note_batch(self, batch, began, ended, steps)
+            with watch.session.shielded():
+                watch._note_batch(self, batch, (began, busy), ended, steps)
             return batch
 
         return following
 
-    def _note_batch(self, iterator: Any, batch: Any, began: float, ended: float, steps: int) -> None:
+    def _note_batch(
+        self, iterator: Any, batch: Any, began: tuple[float, float], ended: float, steps: int
+    ) -> None:
         loader = iterator.__dict__.get("_doctor_loader")
         if loader is None:
             loader = self._loader_of(iterator)
@@ -146,9 +150,10 @@ class LoaderWatch:
             return
         if record.last_return and steps:
             record.trace.batches += 1
-            record.trace.waited += ended - began
+            record.trace.waited += ended - began[0]
             record.trace.passed += ended - record.last_return
-        record.last_return = ended
+            record.trace.busy += began[1] - record.last_busy
+        record.last_return, record.last_busy = ended, time.thread_time()
         if steps and not record.trains:
             record.trains = True
             self.last_train = record

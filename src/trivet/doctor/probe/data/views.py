@@ -66,6 +66,14 @@ class ViewWatch:
             if len(self._flat) < 64:
                 self._flat[id(made)] = (weakref.ref(made), trace)
             return
+        if _swaps_samples(given.shape, made.shape) and len(self.views) < 32:
+            place = place_of()
+            trace = ViewTrace(name, place, list(given.shape), list(made.shape))
+            trace = self.views.setdefault((name, place), trace)
+            trace.calls += 1
+            trace.rough = float(made.detach().float().diff(dim=0).abs().mean())
+            trace.smooth = float(given.float().diff(dim=1).abs().mean())
+            return
         order = _mistaken_order(given.shape, made.shape)
         if order is None or made.requires_grad or len(self.views) >= 32 or not given.is_floating_point():
             return
@@ -91,6 +99,14 @@ def _mistaken_order(given: torch.Size, made: torch.Size) -> tuple[int, ...] | No
             if min(sides) >= LEAST_SIDE and channels != sides[0]:
                 return order
     return None
+
+
+def _swaps_samples(given: torch.Size, made: torch.Size) -> bool:
+    """Whether (samples, positions, ...) was made (positions, samples, ...) without exchanging the axes."""
+    return (
+        len(given) == len(made) and len(given) in (3, 4) and 1 not in given and given[0] != given[1]
+        and (made[0], made[1]) == (given[1], given[0]) and made[2:] == given[2:]
+    )  # fmt: skip
 
 
 def _is_flattened(given: torch.Size, made: torch.Size) -> bool:
