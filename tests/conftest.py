@@ -1,6 +1,11 @@
 """Fixtures that tests of several parts share."""
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each process has a core of its own: threads of several would wait for one another, and spin.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
