@@ -3,8 +3,9 @@
     python benchmarks/kill_resume.py [--kills 50] [--seed 0] [--folder kill-resume]
 
 A detector learns drawn digits and saves its state three times a second. SIGKILL comes at a random time of the start, of
-training (or the scoring after it), or when an unfinished checkpoint is seen on the disk. The run goes on with `resume` until it has ended; when fewer kills than wanted happened by then, another run of the
-same recipe is begun and killed. Both its last state and its best weights must be the undisturbed run's, bit by bit.
+training (or the scoring after it), or when an unfinished checkpoint is seen on the disk. The run goes on with `resume`
+until it has ended; when fewer kills than wanted happened by then, another run of the same recipe is begun and killed.
+Both its last state and its best weights must be the undisturbed run's, bit by bit.
 """
 
 import argparse
@@ -122,7 +123,8 @@ class Begun(Listener):
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
 
-    def started(self, state: TrainState, steps_per_epoch: int) -> None:
+    def started(self, state: TrainState, steps_per_epoch: int) -> None:  # noqa: ARG002
+        """Training begins."""
         os.write(self.pipe, b"1")
 
 
