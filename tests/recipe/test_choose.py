@@ -1,9 +1,12 @@
 import pytest
 import torch
 
+from tests.data.tables import table
 from trivet.errors import UsageError
+from trivet.recipe.choose_classification import choose_classification
 from trivet.recipe.choose_common import choose_budget
 from trivet.recipe.choose_detection import choose_anchors, choose_model, choose_size, choose_training
+from trivet.recipe.choose_segmentation import choose_segmentation
 from trivet.recipe.draft import Draft
 from trivet.recipe.fingerprint import Fingerprint
 from trivet.recipe.machine import Machine
@@ -96,3 +99,39 @@ def test_an_unknown_key_is_refused():
 def test_a_value_of_another_type_is_refused():
     with pytest.raises(UsageError, match=r"recipe key model\.size_hw: .*; got \[64\]"):
         Draft({"model.size_hw": [64]})
+
+
+def small_pictures(machine, **given):
+    draft = Draft(
+        {"data.path": "pictures", **{key.replace("__", "."): value for key, value in given.items()}}
+    )
+    choose_classification(draft, table(*[[]] * 2000, size_hw=(32, 32)), machine)
+    return draft.recipe()
+
+
+def test_small_pictures_get_the_width_that_the_budget_can_train():
+    fast = Machine("cpu", 16.0, 2, True)
+    names = [small_pictures(CPU, train__minutes=minutes).model.name for minutes in (0.2, 60.0)]
+    assert names == ["compact", "compact_wide"]
+    assert small_pictures(CPU, train__epochs=10).model.name == "compact"
+    assert small_pictures(fast, train__epochs=10).model.name == "compact_wide"
+    assert small_pictures(CPU, model__name="regnet_bifpn").model.name == "regnet_bifpn"
+
+
+def test_a_cpu_with_matrix_units_uses_bfloat16_for_dense_networks_alone():
+    fast = Machine("cpu", 16.0, 2, True)
+    assert small_pictures(fast).train.precision == "bf16"
+    assert small_pictures(CPU).train.precision == "32"
+    assert small_pictures(fast, train__precision="32").train.precision == "32"
+    separable = small_pictures(fast, model__name="regnet_bifpn")
+    assert separable.train.precision == "32"
+    assert "little of this network" in separable.chosen["train.precision"].why
+    assert chosen(machine=fast).train.precision == "32"
+
+
+def test_dense_segmenters_use_bfloat16_on_such_a_cpu():
+    fast, train = Machine("cpu", 16.0, 2, True), table(*[[]] * 40, size_hw=(96, 128))
+    for name, precision in (("deconvnet_vgg16_bn", "bf16"), ("semantic_fpn_lite0", "32")):
+        draft = Draft({"data.path": "roads", "model.name": name, "train.epochs": 2})
+        choose_segmentation(draft, train, fast)
+        assert draft.recipe().train.precision == precision

@@ -43,8 +43,12 @@ class PatchWhitening(nn.Module):
         self._set(_patch_basis())
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 24 h1 w1"]:
-        """Return each patch's share of every direction; both sides become 1 smaller."""
-        return nn.functional.conv2d(x, self.weight, self.bias)
+        """Return each patch's share of every direction; both sides become 1 smaller.
+
+        Always in float32: the directions of least variance are scaled up so much that bfloat16 would add noise.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return nn.functional.conv2d(x.float(), self.weight.float(), self.bias.float())
 
     def fit(self, images: Float[Tensor, "b 3 h w"], *, eps: float = 5e-4) -> None:
         """Take the principal directions of these images' patches.

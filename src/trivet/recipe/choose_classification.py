@@ -12,6 +12,11 @@ from trivet.recipe.machine import Machine
 SMALL_SIDE = 64
 """Pictures up to so many pixels are classified by a small dense network, trained from scratch."""
 
+COMPACT_RATES = {"compact": (500, 1300), "compact_wide": (160, 520)}
+"""Training images of 32 x 32 a second and core, in float32 and in bfloat16 with matrix units."""
+WIDE_EPOCHS = 8
+"""From so many epochs on, the wide network gains more by its width than the narrow one by longer training."""
+
 
 def choose_classification(draft: Draft, train: Dataset, machine: Machine) -> None:
     """Choose everything that was not given for a classifier."""
@@ -20,9 +25,7 @@ def choose_classification(draft: Draft, train: Dataset, machine: Machine) -> Non
     height, width = (int(side) for side in np.median(sizes, axis=0)) if len(sizes) else (224, 224)
     small = max(height, width) <= SMALL_SIDE
     if small and not draft.has("model.backbone"):
-        draft.offer(
-            "model.name", "compact", f"pictures of {width} x {height}: dense convolutions at full resolution"
-        )
+        _choose_compact(draft, images, (height, width), machine)
         draft.offer("model.pretrained", False, "made for small pictures, trained from scratch")
         draft.offer("model.size_hw", (height, width), "the pictures' own size")
     elif not draft.has("model.backbone"):
@@ -34,7 +37,24 @@ def choose_classification(draft: Draft, train: Dataset, machine: Machine) -> Non
     draft.offer("augment.strength", "medium" if images < 100_000 else "light", f"{images} training images")
     draft.offer("task.options", {"label_smoothing": 0.1}, "keeps a classifier from being too sure of itself")
     _choose_optimizer(draft, small=small)
-    choose_hardware(draft, machine)
+    choose_hardware(draft, machine, dense=str(draft.values.get("model.name")) in COMPACT_RATES)
+
+
+def _choose_compact(draft: Draft, images: int, size_hw: tuple[int, int], machine: Machine) -> None:
+    """Choose the width of the network for small pictures: the wide one if the budget holds ten epochs of it."""
+    pictures = f"pictures of {size_hw[1]} x {size_hw[0]}: dense convolutions at full resolution"
+    minutes = draft.values.get("train.minutes")
+    if minutes is None or machine.accelerator != "cpu":
+        wide, why = machine.bf16 or machine.accelerator != "cpu", f"what a {machine.accelerator} can do"
+    else:
+        rate = COMPACT_RATES["compact_wide"][machine.bf16] * machine.cores
+        rate *= 32 * 32 / max(size_hw[0] * size_hw[1], 1)
+        epochs = float(minutes) * 60 * 0.8 * rate / max(images, 1)
+        wide, why = (
+            epochs >= WIDE_EPOCHS,
+            f"{minutes:g} minutes hold about {epochs:.0f} epochs of the wide one",
+        )
+    draft.offer("model.name", "compact_wide" if wide else "compact", f"{pictures}; {why}")
 
 
 def _choose_budget(draft: Draft, images: int, *, small: bool) -> None:

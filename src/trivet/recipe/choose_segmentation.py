@@ -17,6 +17,8 @@ from trivet.recipe.machine import Machine
 
 SEGMENTER_STEP_SECONDS = 0.8
 """One training step of the default segmenter: batch 8 at 320 x 320 on two cores."""
+DENSE = ("deconvnet", "deeplab")
+"""How the names of networks begin whose work is dense convolutions."""
 
 
 def choose_segmentation(draft: Draft, train: Dataset, machine: Machine) -> None:
@@ -38,7 +40,7 @@ def choose_segmentation(draft: Draft, train: Dataset, machine: Machine) -> None:
     )
     choose_rates(draft, adamw=3e-3, sgd=0.01, batch=8)
     choose_average(draft, expected_steps(draft, images, machine, step_seconds=SEGMENTER_STEP_SECONDS))
-    choose_hardware(draft, machine)
+    choose_hardware(draft, machine, dense=str(draft.values.get("model.name")).startswith(DENSE))
 
 
 def _choose_size(draft: Draft, train: Dataset, machine: Machine) -> None:

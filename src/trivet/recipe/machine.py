@@ -16,7 +16,7 @@ class Machine:
         accelerator: `cuda`, `mps` or `cpu`.
         memory_gib: Memory of the accelerator, or of the host on CPU; 0 when not known.
         cores: Processor cores this process may use.
-        bf16: Whether mixed bfloat16 runs in hardware here.
+        bf16: Whether mixed bfloat16 is several times as fast as float32 in dense convolutions here.
     """
 
     accelerator: str
@@ -34,7 +34,14 @@ def look_at_machine() -> Machine:
     if torch.backends.mps.is_available():
         return Machine("mps", 0.0, cores, False)
     pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    return Machine("cpu", pages * os.sysconf("SC_PAGE_SIZE") / 2**30 if pages else 0.0, cores, False)
+    memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**30 if pages else 0.0
+    return Machine("cpu", memory, cores, _multiplies_bf16_tiles())
+
+
+def _multiplies_bf16_tiles() -> bool:
+    """Whether the processor has matrix units for bfloat16 (Intel's AMX) that PyTorch uses."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch since 2.10
+    return bool(capabilities.get("amx_bf16"))
 
 
 PACKAGES = ("trivet", "torch", "torchvision", "timm", "lightning-fabric", "albumentations", "numpy")
