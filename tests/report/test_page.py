@@ -175,3 +175,28 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
     monkeypatch.undo()
     write_audit_page(path, AuditContents("new", ["a"]))
     assert [file.name for file in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_an_experiment_is_drawn_under_its_finding(tmp_path):
+    told = {
+        "name": "lr-too-low",
+        "result": "confirmed",
+        "sentence": "with the remedy the held-out score is better",
+        "gain": 0.5,
+        "interval95": [0.4, 0.6],
+        "seeds": 2,
+        "held_out_samples": 64,
+        "best_rate_factor": {"base": 1.0, "fix": 10.0, "placebo": 1.0},
+        "looks": [10, 20],
+        "curves": {
+            "base": [[0.2, 0.25], [0.2, 0.2]],
+            "fix": [[0.5, 0.7], [0.4, 0.75]],
+            "placebo": [[0.2, 0.2]] * 2,
+        },
+    }
+    finding = Finding("lr-too-low", "error", "nothing moves", evidence={"rate": 1e-5, "experiment": told})
+    contents = AuditContents(title="one", names=[], facts=DataFacts({}), findings=[finding])
+    page = outline(write_audit_page(tmp_path / "a.html", contents))
+    assert "svg" in page.tags
+    assert "With the remedy the held-out score is better." in " ".join(page.words)
+    assert "curves" not in " ".join(page.words)

@@ -55,6 +55,9 @@ def fit(
     resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run folder.")] = None,
     out: Annotated[Path, typer.Option(help="Where the run folder is made.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="What the run folder is called.")] = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Test what the doctor finds by paired re-training.")
+    ] = False,
     json: JsonPath = None,
 ) -> None:
     """Train a model on a data set, score it and write its report."""
@@ -86,14 +89,14 @@ def fit(
     } | parse_settings(setting)
     if resume is not None:
         others = {key for key, value in given.items() if value is not None}
-        if others or data or recipe or start_from:
+        if others or data or recipe or start_from or prove:
             raise UsageError(
-                f"--resume goes on with the run's own recipe, and {', '.join(sorted(others)) or 'DATA'} was given too",
+                f"--resume goes on with the run's own recipe, and {', '.join(sorted(others)) or 'DATA, --recipe, --from or --prove'} was given too",
                 "give --resume alone, or --from to start anew from its weights",
             )
         result = resume_run(resume)
     else:
-        result = fit_data(data, given, recipe=recipe, start_from=start_from, out=out, name=name)
+        result = fit_data(data, given, recipe=recipe, start_from=start_from, out=out, name=name, prove=prove)
     show(score_text(result.scores, [row.name for row in result.scores.per_class]))
     typer.echo(f"run     {result.folder.path}")
     typer.echo(f"report  {result.folder.report}")

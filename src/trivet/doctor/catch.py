@@ -10,7 +10,7 @@ from torch.overrides import _get_current_function_mode, _pop_mode
 from trivet.doctor.borrow import borrowed, keep_random_state
 from trivet.doctor.experiment import UnprovableError
 from trivet.doctor.probe import Probe
-from trivet.doctor.probe.training import OptimizerRecord
+from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.tape import MOST_BYTES, Recorder, Replayed, Step, Tape
 
 MOST_STEPS = 32

@@ -12,6 +12,7 @@ from trivet.doctor.diagnosis import Diagnosis
 from trivet.doctor.finding import Finding
 from trivet.doctor.plot import experiment_svg
 from trivet.doctor.sarif import to_sarif
+from trivet.doctor.source import short_path
 from trivet.doctor.text import wants_colour, write_text
 from trivet.doctor.trace import Trace
 
@@ -47,8 +48,11 @@ class Options:
     prove_seconds: float = 60.0
 
 
-def check_outputs(options: Options) -> None:
+def checked(options: Options) -> Options:
     """Refuse, before anything runs, what could not be carried out after it.
+
+    Returns:
+        The options with absolute paths, since a script may change the working folder.
 
     Raises:
         MisuseError: If a number makes no sense or a path cannot be written to.
@@ -65,6 +69,12 @@ def check_outputs(options: Options) -> None:
         folder = Path(path).parent
         if not folder.is_dir() or Path(path).is_dir() or not os.access(folder, os.W_OK):
             raise MisuseError(f"--{name} {path}: {folder} is no folder that can be written to")
+    return replace(
+        options,
+        json=options.json if options.json == "-" else _absolute(options.json),
+        sarif=_absolute(options.sarif),
+        trace=_absolute(options.trace),
+    )
 
 
 def write_results(diagnosis: Diagnosis, options: Options, trace: Trace | None = None) -> None:
@@ -97,6 +107,10 @@ def write_file(path: str | Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
 def _drawn(finding: Finding, options: Options) -> Finding:
     """Draw the experiment of a finding, beside the files that were asked for, else in the working folder."""
     told = finding.evidence.get("experiment")
@@ -108,5 +122,5 @@ def _drawn(finding: Finding, options: Options) -> Finding:
     folder = Path(str(written)).parent if written != "." else Path()
     path = folder / f"{finding.name}.proof.svg"
     write_file(path, experiment_svg(told))
-    experiment: dict[str, Any] = {**told, "plot": str(path)}
+    experiment: dict[str, Any] = {**told, "plot": short_path(str(path))}
     return replace(finding, evidence={**finding.evidence, "experiment": experiment})

@@ -34,7 +34,7 @@ def experiment_svg(told: Mapping[str, Any]) -> str:
     for arm in ("base", "placebo", "fix"):
         curves = told["curves"][arm]
         columns = [[curve[i] for curve in curves if i < len(curve)] for i in range(len(looks))]
-        known = [(step, column) for step, column in zip(looks, columns, strict=True) if column]
+        known = [(step, column) for step, column in zip(map(float, looks), columns, strict=True) if column]
         upper = [at(step, max(column)) for step, column in known]
         lower = [at(step, min(column)) for step, column in reversed(known)]
         means = [at(step, sum(column) / len(column)) for step, column in known]

@@ -1,6 +1,7 @@
 """Runs a script unchanged under the probe, and says what is wrong with its training."""
 
 import io
+import os
 import runpy
 import sys
 import traceback
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from trivet.doctor.catch import Catch
 from trivet.doctor.diagnosis import diagnose_trace
-from trivet.doctor.outputs import MisuseError, Options, check_outputs, write_results
+from trivet.doctor.outputs import MisuseError, Options, checked, write_results
 from trivet.doctor.probe import Probe
 from trivet.doctor.proof import prove_findings
 from trivet.doctor.trace import Trace, read_trace
@@ -35,7 +36,7 @@ def run_script(
     Raises:
         MisuseError: If there is no such script, or an option makes no sense.
     """
-    options = options or Options()
+    options = checked(options or Options())
     probe = Probe(poison=True)
     catch = Catch(probe) if options.prove else None
     code = _record(probe, target, arguments, options, module)
@@ -58,7 +59,7 @@ def record_script(
         MisuseError: As `run_script` does.
     """
     probe = Probe(poison=True)
-    code = _record(probe, target, arguments, options or Options(), module)
+    code = _record(probe, target, arguments, checked(options or Options()), module)
     return probe.trace(), code
 
 
@@ -68,8 +69,7 @@ def replay(path: str, options: Options | None = None) -> int:
     Raises:
         MisuseError: If the file is not a trace.
     """
-    options = options or Options()
-    check_outputs(options)
+    options = checked(options or Options())
     try:
         trace = read_trace(path)
     except ValueError as fault:
@@ -83,7 +83,6 @@ def _record(probe: Probe, target: str, arguments: Sequence[str], options: Option
     """Run a script under a probe; returns its exit code."""
     if not module and not Path(target).is_file():
         raise MisuseError(f"there is no script {target!r}")
-    check_outputs(options)
     probe.script = target
     code, fault = _run(probe, target, arguments, options, module)
     if fault is not None:
@@ -103,7 +102,7 @@ def _run(
     probe: Probe, target: str, arguments: Sequence[str], options: Options, module: bool
 ) -> tuple[int, BaseException | None]:
     """Run under the probe; returns the script's exit code and what it died of."""
-    argv, path = sys.argv, list(sys.path)
+    argv, path, folder = sys.argv, list(sys.path), Path.cwd()
     main = sys.modules.get("__main__")
     sys.argv = [target, *arguments]
     probe.install()
@@ -128,6 +127,7 @@ def _run(
     finally:
         probe.remove()
         sys.argv, sys.path[:] = argv, path
+        os.chdir(folder)
         if main is not None:
             sys.modules["__main__"] = main
     return 0, None

@@ -40,12 +40,15 @@ class Entry:
     made: list[int] = field(default_factory=list)
 
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
 @dataclass
 class Played:
-    """What playing a step gives: its loss, and (output, target) of the losses of `torch.nn.functional` in it."""
+    """What playing a step gives: its loss, and for each tape (output, target) of the losses of `torch.nn.functional`."""
 
     loss: torch.Tensor
-    pairs: list[tuple[torch.Tensor, torch.Tensor]]
+    pairs: list[list[Pair]]
 
     def scores(self) -> torch.Tensor:
         """Score each sample `[n]`, over all losses that say something about every sample.
@@ -53,16 +56,7 @@ class Played:
         Raises:
             UnprovableError: If no loss does.
         """
-        known = []
-        for output, target in self.pairs:
-            try:
-                known.append(score_samples(output, target))
-            except UnprovableError:
-                continue
-        if not known:
-            raise UnprovableError("no loss of torch.nn.functional says how good the answer to each sample is")
-        alike = [scores for scores in known if len(scores) == len(known[0])]
-        return torch.stack(alike).mean(0)
+        return torch.cat([_scores(pairs) for pairs in self.pairs])
 
 
 class Tape:
@@ -190,12 +184,12 @@ class Replayed(nn.Module):
 
     def forward(self, step: "Step") -> Played:
         """Play a step."""
-        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        pairs: list[list[Pair]] = []
         patches = Patches()
 
         def noted(original: Any) -> Any:
             def loss(input: torch.Tensor, target: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-                pairs.append((input.detach(), target.detach()))
+                pairs[-1].append((input.detach(), target.detach()))
                 return original(input, target, *args, **kwargs)
 
             return loss
@@ -203,7 +197,10 @@ class Replayed(nn.Module):
         for name in LOSSES:
             patches.wrap(F, name, noted)
         try:
-            losses = [tape.play() for tape in step.tapes]
+            losses = []
+            for tape in step.tapes:
+                pairs.append([])
+                losses.append(tape.play())
         finally:
             patches.undo()
         return Played(torch.stack(losses).sum(), pairs)
@@ -214,6 +211,18 @@ class Step:
     """The tapes of the backward passes of one optimizer step."""
 
     tapes: list[Tape]
+
+
+def _scores(pairs: list[Pair]) -> torch.Tensor:
+    known = []
+    for output, target in pairs:
+        try:
+            known.append(score_samples(output, target))
+        except UnprovableError:
+            continue
+    if not known:
+        raise UnprovableError("no loss of torch.nn.functional says how good the answer to each sample is")
+    return torch.stack([scores for scores in known if len(scores) == len(known[0])]).mean(0)
 
 
 def tensors_in(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:

@@ -3,10 +3,9 @@
 import linecache
 import os
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any
 
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import Diagnosis
@@ -57,7 +56,7 @@ def write_text(diagnosis: Diagnosis, *, verbose: bool = False, colour: bool = Fa
     return "\n\n".join(blocks)
 
 
-def wants_colour(stream: TextIO = sys.stderr) -> bool:
+def wants_colour(stream: Any) -> bool:
     """Whether a stream is a terminal that shows colours; `NO_COLOR` (no-color.org) turns them off."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 

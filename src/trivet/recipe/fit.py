@@ -37,6 +37,7 @@ def fit(
     start_from: str | Path | None = None,
     out: str | Path = "runs",
     name: str | None = None,
+    prove: bool = False,
     listeners: Sequence[Listener] | None = None,
 ) -> FitResult:
     """Train a model on a data set, score it and write its report.
@@ -48,6 +49,7 @@ def fit(
         start_from: A run folder or weights file to fine-tune.
         out: Where the run folder is made.
         name: What the run folder is called.
+        prove: Judge what the doctor finds by paired re-training, afterwards and on copies.
         listeners: Told what happens; `default_listeners` when not given.
 
     Raises:
@@ -70,7 +72,7 @@ def fit(
     audit = audit_before_training(splits, made.model.size_hw)
     write_json(folder.findings, audit.to_json())
     plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
-    watched = train_watched(replace(plan, seconds_before=time.monotonic() - began))
+    watched = train_watched(replace(plan, seconds_before=time.monotonic() - began), prove=prove)
     return FitResult(folder, finish_run(folder, splits, audit.findings, watched=watched))
 
 

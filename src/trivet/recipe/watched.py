@@ -8,8 +8,16 @@ from trivet.doctor.watch import is_watching, watch
 from trivet.recipe.run import Plan, train_run
 
 
-def train_watched(plan: Plan) -> Diagnosis | None:
+PROOF_SECONDS = 120.0
+"""Budget of time for experiments, where proofs are asked for."""
+
+
+def train_watched(plan: Plan, *, prove: bool = False) -> Diagnosis | None:
     """Train as a recipe says, and diagnose it.
+
+    Args:
+        plan: What to train, and how.
+        prove: Judge what is found by paired re-training of the run's first steps.
 
     Returns:
         `None` where nothing is watched: training in several processes, or in one that is watched already.
@@ -17,9 +25,9 @@ def train_watched(plan: Plan) -> Diagnosis | None:
     if plan.recipe.machine.devices > 1 or is_watching():
         train_run(plan)
         return None
-    with watch(trace_first_step=False) as doctor:
+    with watch(trace_first_step=False, prove=prove) as doctor:
         train_run(plan)
-    return doctor.diagnose()
+    return doctor.proven(PROOF_SECONDS) if prove else doctor.diagnose()
 
 
 def findings_json(audit: Mapping[str, Any], watched: Diagnosis | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivet.data.problems import PROBLEMS, Problem
+from trivet.doctor.plot import experiment_svg
 from trivet.report import charts, curves
 from trivet.report.contents import AuditContents, DataFacts, History, Picture, ReportContents
 from trivet.report.pictures import DrawnPicture, drawn
@@ -120,6 +121,16 @@ def _by_name(problems: Sequence[Problem]) -> list[dict[str, Any]]:
     ]
 
 
+def _evidence(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a finding without those of its experiment, which are drawn."""
+    return {name: value for name, value in told.items() if name != "experiment"}
+
+
+def _experiment(told: Mapping[str, Any]) -> Markup:
+    """The arms of the experiment that judged a finding."""
+    return Markup(experiment_svg(told))
+
+
 def _environment(contents: ReportContents | AuditContents) -> dict[str, Any] | None:
     if not (contents.environment or contents.command):
         return None
@@ -136,7 +147,13 @@ def _write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"figure": _figure, "percent": _percent, "sentence": _sentence}
+    pages.filters |= {
+        "evidence": _evidence,
+        "experiment": _experiment,
+        "figure": _figure,
+        "percent": _percent,
+        "sentence": _sentence,
+    }
     text = pages.get_template("page.html.jinja").render(
         title=title,
         kind=kind,
