@@ -64,7 +64,7 @@ def majority_class_collapse(trace: Trace) -> Iterator[Finding]:
         major = seen.counts.index(max(seen.counts))
         share = seen.counts[major] / total
         rare = sum(n for i, n in enumerate(seen.late_counts) if i != major)
-        if share >= 0.8 and rare >= 10 and _collapsed(seen.late_answers, major):
+        if share >= 0.8 and rare >= 5 and _collapsed(seen.late_answers, major):
             yield Finding(
                 "majority-class-collapse",
                 "warning",

@@ -1,15 +1,20 @@
 """Checks on batch norm and on the input."""
 
+import ast
+import linecache
+import math
 from collections.abc import Iterator
 from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, where
 from trivet.doctor.finding import Finding, Severity
-from trivet.doctor.patches import replace_keyword
+from trivet.doctor.patches import replace_keyword, statement_at
+from trivet.doctor.source import Place, parsed
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_model import BatchNormTrace
 
 FEW_SAMPLES = 8
+USUAL = 0.1
 
 
 def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
@@ -31,13 +36,38 @@ def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
             f"{len(group)} batch norms have momentum {value:g}: "
             + ("their statistics never move" if not value else f"{value:.4g} of them is the last batch alone")
             + ("" if used else " (dormant: they run in eval mode)"),
-            where(first.place, first.name),
+            where(_written(first), first.name),
             {"momentum": value, "eps": first.eps, "layers": len(group), "jitter": jitter},
             "in PyTorch momentum is the weight of the new batch; other frameworks mean the weight of the old value",
             f"use momentum={round(1 - value, 6):g}" if value else "use the default 0.1",
             patch=_patched(first, value),
             verdict="proven" if used else "suspected",
         )
+
+
+def _written(norm: BatchNormTrace) -> Place | None:
+    """Where an unusual momentum is written: in the line that makes the layer, or the only place that has the number."""
+    place, value = norm.place, norm.momentum
+    if place is None or value is None or value == USUAL or _numbers(statement_at(place), value):
+        return place
+    lines = _numbers(parsed(place.file), value)
+    return (
+        Place(place.file, lines[0], linecache.getline(place.file, lines[0]).strip())
+        if len(lines) == 1
+        else place
+    )
+
+
+def _numbers(tree: ast.AST | None, value: float) -> list[int]:
+    """The lines of a tree that hold a number, or one less it (as in `1 - 0.9997`)."""
+    numbers = [
+        (node.value, node.lineno)
+        for node in ast.walk(tree or ast.Module([], []))
+        if isinstance(node, ast.Constant) and isinstance(node.value, float)
+    ]
+    return [line for number, line in numbers if math.isclose(number, value)] or [
+        line for number, line in numbers if math.isclose(1 - number, value)
+    ]
 
 
 def _patched(norm: BatchNormTrace, value: float) -> str | None:
@@ -76,7 +106,7 @@ def _stale(norms: list[BatchNormTrace], title: str, cause: str, remedy: str) -> 
         "batchnorm-stats-stale",
         "error",
         title,
-        where((None if first.calls_in_train else first.eval_place) or first.place, first.name),
+        where((None if first.calls_in_train else first.eval_place) or _written(first), first.name),
         {
             "layers": len(norms),
             "batches": first.batches,

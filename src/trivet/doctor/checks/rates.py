@@ -52,7 +52,7 @@ def lr_too_high(trace: Trace) -> Iterator[Finding]:
     if len(values) < 10 or trace.backward.not_finite:
         return
     early = median(ratios[:5])
-    first = median(values[: max(1, min(3, len(values) // 10))])
+    first = min(values[: max(1, min(3, len(values) // 10))])
     last = median(values[-max(3, len(values) // 5) :])
     thrown = max(values[: max(5, len(values) // 2)])
     if early < JUMP or first <= 0:

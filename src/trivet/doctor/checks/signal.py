@@ -178,7 +178,13 @@ def _growing_graph(trace: Trace) -> Iterator[Finding]:
     if len(largest) == 1:  # the weights are updated by hand: there are no steps
         sizes = [size for _, size in trace.backward.sizes]
     grows = all(b > a for a, b in pairwise(sizes))
-    if len(sizes) < 8 or not grows or sizes[-1] < 3 * sizes[0] or sizes[-1] < 2 * sizes[len(sizes) // 2 - 1]:
+    middle = sizes[len(sizes) // 2] if sizes else 0
+    if (
+        len(sizes) < 8
+        or not grows
+        or sizes[-1] < 3 * sizes[0]
+        or sizes[-1] - middle < 0.6 * (middle - sizes[0])
+    ):
         return
     yield Finding(
         "graph-retained",

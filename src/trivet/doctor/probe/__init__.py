@@ -178,7 +178,8 @@ class Probe:
             return
         with self.session.measured():
             steps = self.session.steps
-            if self._surveyed != len(self.modules.made) or steps < 3 or steps % 10 == 0:
+            changed = self._surveyed != len(self.modules.made) or self.session.renewed
+            if changed or steps < 3 or steps % 10 == 0:
                 self.take_survey()
             else:
                 self._enter_members(record, optimizer)

@@ -79,8 +79,11 @@ def _fill_parameters(probe: "Probe", trace: Trace) -> None:
             record.optimizers and record.observed >= 3 and not record.with_gradient and record.requires_grad
         )
         if unseen and record.cut is None and probe.training.backward.calls:
-            words = [word for word in record.name.split(".") if word not in ("weight", "bias")]
-            record.cut = cut_in_source(probe.survey.files(), words[-1])
+            words = [word for word in record.name.split(".")[1:] if word not in ("weight", "bias")]
+            found = (
+                cut_in_source(probe.survey.files(), word) for word in reversed(words) if word.isidentifier()
+            )
+            record.cut = next((place for place in found if place is not None), None)
         trace.parameters.append(record)
     trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.ordered()}
 

@@ -1,5 +1,6 @@
 """Watches random draws: dropout that acts in eval mode, and orders of samples that repeat."""
 
+import ast
 import hashlib
 import random
 import sys
@@ -17,7 +18,7 @@ from torch.utils.data.distributed import DistributedSampler
 from trivet.doctor.probe.modules import RootRecord
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.signals import OrderTrace, RandomTrace
-from trivet.doctor.source import Place, user_place, whole_statement
+from trivet.doctor.source import Place, parsed, place_of_frame, user_frames, user_place, whole_statement
 
 DROPOUTS = ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
 FEWEST = 8
@@ -122,7 +123,7 @@ class DrawWatch:
                     key = repr((args, kwargs))[:64]
                     before = self._seeded.get(key)
                     if before is not None and before < self.session.steps:
-                        self.seeded_again = user_place() or self.seeded_again
+                        self.seeded_again = _place_in_loop() or self.seeded_again
                     self._seeded[key] = self.session.steps
             return original(*args, **kwargs)
 
@@ -195,3 +196,15 @@ def _dropout_layer() -> nn.Module | None:
             break
         frame = frame.f_back
     return None
+
+
+def _place_in_loop() -> Place | None:
+    """The innermost line of the user that leads here and stands in a loop, or the innermost of all."""
+    for frame in user_frames():
+        tree = parsed(frame.f_code.co_filename)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, (ast.For, ast.While)) and node.lineno < frame.f_lineno <= (
+                node.end_lineno or 0
+            ):
+                return place_of_frame(frame)
+    return user_place()

@@ -200,9 +200,10 @@ class ModuleWatch:
         watch, local = self, self.session.local
 
         def train(self: nn.Module, mode: bool = True) -> nn.Module:
-            if getattr(local, "switching", False) or not watch.session.active or compiling():
+            outer = getattr(local, "switching", None)
+            if outer == bool(mode) or not watch.session.active or compiling():
                 return original(self, mode)
-            local.switching = True
+            local.switching = bool(mode)
             try:
                 place = user_place()
                 watch.switched[id(self)] = (weakref.ref(self), bool(mode), place)
@@ -211,7 +212,7 @@ class ModuleWatch:
                     root.switches[bool(mode)] = place
                 return original(self, mode)
             finally:
-                local.switching = False
+                local.switching = outer
 
         return train
 

@@ -115,6 +115,11 @@ class Session:
             self._dense = self._next = self.steps + RENEWED_STEPS
             self.recording = True
 
+    @property
+    def renewed(self) -> bool:
+        """Whether steps are recorded densely because of a change."""
+        return self._renewals > 0 and self.steps < self._dense
+
     def advance(self) -> None:
         """Count a step and decide whether the next is recorded."""
         self.steps += 1

@@ -19,8 +19,8 @@ from trivet.doctor.trace import BackwardTrace, OptimizerTrace
 
 WALKED = 12
 """Backward passes whose graph is walked."""
-MOST_PASSES = 64
-"""Backward passes without a step that are looked into."""
+MOST_PASSES = 24
+"""Backward passes that are looked into where there is no optimizer."""
 MOST_SIZES = 64
 STARVED = 0.0099
 """Share of the highest learning rate below which it is all but used up."""
@@ -186,7 +186,7 @@ class TrainingWatch(ScalingWatch):
 
     def _after_backward(self) -> None:
         self._window += 1
-        if self._window >= MOST_PASSES:  # weights are updated without an optimizer, or after very many passes
+        if not self.optimizers and self.backward.calls >= MOST_PASSES:  # weights are updated without one
             self.session.recording = False
         for record in self.optimizers:
             optimizer = record.ref()
