@@ -46,8 +46,9 @@ class Patches:
         original = getattr(owner, name)
         own = name in vars(owner)
         wrapped = make(original)
-        wrapped.__name__ = getattr(original, "__name__", name)
-        wrapped.__doc__ = getattr(original, "__doc__", None)
+        for told in ("__name__", "__qualname__", "__module__", "__doc__"):
+            if isinstance(getattr(original, told, None), str):
+                setattr(wrapped, told, getattr(original, told))
         wrapped.__wrapped__ = original
         setattr(owner, name, wrapped)
         self._wrapped.append((owner, name, original))
@@ -192,5 +193,12 @@ class Sparse:
 
 
 def compiling() -> bool:
-    """Whether the caller is being traced by torch.compile, in which nothing may be recorded."""
-    return bool(torch.compiler.is_compiling())
+    """Whether the caller is being traced (`torch.compile`, `torch.jit.trace`) or transformed (`torch.func`).
+
+    Tensors have no values then, or operations are written down: nothing may be recorded.
+    """
+    return (
+        bool(torch.compiler.is_compiling())
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
