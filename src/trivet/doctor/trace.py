@@ -144,7 +144,13 @@ class InputTrace:
 
 @dataclass
 class SchedulerTrace:
-    """A learning-rate scheduler: how often the script stepped it, and whether another one steps it."""
+    """A learning-rate scheduler: how often the script stepped it, and whether another one steps it.
+
+    Args:
+        period: Its length in its own steps, where it has one.
+        idle: How often it was stepped although its optimizer had not stepped since, while training went on.
+        seen_steps: Steps of its optimizer when it was stepped last.
+    """
 
     kind: str
     place: Place | None
@@ -152,6 +158,8 @@ class SchedulerTrace:
     steps: int = 0
     step_place: Place | None = None
     inside_another: bool = False
+    idle: int = 0
+    seen_steps: int = 0
     period: int | None = None
 
 

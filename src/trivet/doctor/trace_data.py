@@ -38,6 +38,8 @@ class LoaderTrace:
     Args:
         batches, waited, passed: Batches after the first of each pass, seconds the loop waited for them, seconds in all.
         busy: Processor seconds of the loop itself, between the batches.
+        sample_place: The first line of the user's `__getitem__`.
+        sources: Where the sources of random numbers are made, where that is known.
         repeated: Source of random numbers -> whether it "workers" or "epochs" begin in the same state, though drawn from.
     """
 
@@ -50,6 +52,7 @@ class LoaderTrace:
     busy: float = 0.0
     repeated: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Place] = field(default_factory=dict)
+    sample_place: Place | None = None
 
 
 @dataclass

@@ -72,3 +72,9 @@ def falls(trace: Trace, by: float = 0.02) -> bool:
     fall = median(values[:part]) - median(values[-part:])
     noise = median(abs(b - a) for a, b in pairwise(values)) / (0.6745 * 2**0.5)
     return fall > by * abs(median(values[:part])) and fall > 2 * noise * (2 / part) ** 0.5
+
+
+def samples_made_at(trace: Trace) -> Place | None:
+    """Where the user's code makes the samples of training, when one loader feeds it."""
+    places = {loader.sample_place for loader in trace.data.loaders}
+    return places.pop() if len(places) == 1 else None

@@ -11,29 +11,56 @@ from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_model import ParameterTrace
 
+SECOND_TIME = "backward through the graph a second time"
+
 
 def unregistered_module(trace: Trace) -> Iterator[Finding]:
-    """Modules kept in a plain list or dict, which `parameters()` does not find."""
-    hidden = [p for p in trace.parameters if not p.registered and p.requires_grad and p.with_nonzero]
-    for holder in dict.fromkeys(p.hidden_in for p in hidden):
-        group = [p for p in hidden if p.hidden_in == holder]
-        trained = all(p.optimizers for p in group)
-        attribute = (holder or "").rpartition(".")[2]
+    """Modules kept in a plain list or dict, or plain tensors, which `parameters()` does not find."""
+    yield from _made_once(trace)
+    hidden = [p for p in trace.parameters if not p.registered and p.requires_grad and p.with_nonzero >= 2]
+    for holder in dict.fromkeys(p.hidden_in or "" for p in hidden):
+        group = [p for p in hidden if (p.hidden_in or "") == holder]
+        trained = all(p.optimizers or p.changed for p in group)
+        attribute, tensor = holder.rpartition(".")[2], group[0].name == holder
         yield Finding(
             "unregistered-module",
             "note" if trained else "error",
-            f"`{holder}` holds modules in a plain list or dict: {count_text(sum(p.count for p in group))} "
-            f"parameters are {'not saved with the model' if trained else 'never trained'}",
+            f"`{holder}` {'is a plain tensor' if tensor else 'holds modules in a plain list or dict'}: "
+            f"{count_text(sum(p.count for p in group))} parameters are "
+            f"{'not saved with the model' if trained else 'never trained'}",
             where(group[0].hidden_at or group[0].place, holder),
-            {
-                "parameters": sum(p.count for p in group),
-                "modules": len({p.name.rsplit(".", 1)[0] for p in group}),
-            },
-            "a module registers only modules, not python lists or dicts of them",
-            f"wrap it: `self.{attribute} = nn.ModuleList(...)` (or `nn.ModuleDict`)",
-            patch=_wrapped(group[0].hidden_at, any(p.owner for p in group)),
+            {"parameters": sum(p.count for p in group), "tensors": len(group)}
+            | {"modules": len({p.name.rsplit(".", 1)[0] for p in group if p.owner})},
+            "a module registers only modules and parameters, not tensors that require a gradient"
+            if tensor
+            else "a module registers only modules, not python lists or dicts of them",
+            f"make it a parameter: `self.{attribute} = nn.Parameter(...)`"
+            if tensor
+            else f"wrap it: `self.{attribute} = nn.ModuleList(...)` (or `nn.ModuleDict`)",
+            patch=None if tensor else _wrapped(group[0].hidden_at, any(p.owner for p in group)),
             verdict="proven",
         )
+
+
+def _made_once(trace: Trace) -> Iterator[Finding]:
+    """An attribute that was computed from parameters once, when the model was built, and used in every step."""
+    fault = trace.exception
+    if fault is None or SECOND_TIME not in fault.message:
+        return
+    for model in trace.models:
+        for holder, place in model.made_once.items():
+            yield Finding(
+                "unregistered-module",
+                "error",
+                f"`{holder}` is computed once, when the model is built: it is no parameter, and its graph is gone after "
+                "the first backward",
+                where(place, holder),
+                {"exception": fault.kind, "raised_at": str(fault.places[0]) if fault.places else None},
+                "an operation on an `nn.Parameter` gives a plain tensor, which the module does not register",
+                "put the operation inside (`nn.Parameter(0.02 * torch.randn(...))`), or do it in the forward; "
+                "`retain_graph=True` only silences the error",
+                verdict="proven",
+            )
 
 
 def _wrapped(place: Place | None, modules: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, listed, where
+from trivet.doctor.checks.common import NotCheckedError, listed, samples_made_at, where
 from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.probe.data.mixing import PLAIN_MIXERS
 from trivet.doctor.trace import InputTrace, Trace
@@ -105,7 +105,7 @@ def augmentation_repeats(trace: Trace) -> Iterator[Finding]:
             "warning",
             f"{listed(names)} begins in the same state in {'several workers' if workers else 'every epoch'} "
             f"of the loader of `{loader.dataset}`, and is drawn from",
-            where(loader.place, names[0]),
+            where(loader.sources.get(names[0]) or loader.place, names[0]),
             {"sources": loader.repeated, "workers": loader.workers},
             "each worker is a copy of the process as it was when the epoch began, random generators included"
             if any(name.startswith("dataset.") for name in names)
@@ -227,7 +227,7 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             "targets-misaligned",
             "error" if pairs.turned >= 0.5 and pairs.best_turn >= 0.4 else "warning",
             f"{pairs.turned:.0%} of the maps fit their picture clearly better when flipped or turned",
-            where(pairs.place, "target"),
+            where(samples_made_at(trace) or pairs.place, "target"),
             evidence | {"best_turn": pairs.best_turn, "turned": pairs.turned, "decisive": pairs.decisive},
             "picture and map are augmented with different random draws, or only one of them is",
             "transform both in one call (torchvision v2 with `tv_tensors.Mask`, or on the concatenated channels)",
@@ -238,7 +238,7 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             "targets-misaligned",
             "warning",
             f"the maps fit other pictures as well as their own (mean rank {pairs.rank:.2f}; 0.5 is chance)",
-            where(pairs.place, "target"),
+            where(samples_made_at(trace) or pairs.place, "target"),
             evidence | {"best_other": pairs.best_other},
             "pictures and maps are paired by their place in two lists that are ordered differently",
             "sort both lists, and check that the stems of the file names are equal",

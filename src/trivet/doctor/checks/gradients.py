@@ -10,6 +10,7 @@ from statistics import median
 from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
 from trivet.doctor.exceptions import in_place_target
 from trivet.doctor.finding import Finding
+from trivet.doctor.messages import translated
 from trivet.doctor.patches import replace_statement, statement_at
 from trivet.doctor.source import Place
 from trivet.doctor.trace import ExceptionTrace, Trace
@@ -267,13 +268,15 @@ def script_failed(trace: Trace) -> Iterator[Finding]:
     if fault is None:
         return
     place = fault.places[0] if fault.places else None
+    raised = f"raised at `{place.code}`" if place else ""
+    cause, remedy = translated(fault.message) or (raised, "see the traceback")
     yield Finding(
         "script-failed",
         "error",
         f"the script ended with {fault.kind}: {fault.message.splitlines()[0] if fault.message else ''}",
         where(place),
         {"kind": fault.kind, "path": [str(item) for item in fault.places[:6]]},
-        f"raised at `{place.code}`" if place else "",
-        "see the traceback",
+        cause,
+        remedy,
         verdict="proven",
     )

@@ -171,6 +171,7 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
     if trace.ended != "whole":
         raise NotCheckedError("the script did not run to its end")
     for scheduler in trace.schedulers:
+        yield from _of_another_optimizer(trace, scheduler)
         used = scheduler.optimizer is not None and trace.optimizers[scheduler.optimizer].steps
         if used and scheduler.steps and scheduler.optimizer is not None and not scheduler.inside_another:
             yield from _of_another_unit(scheduler, trace.optimizers[scheduler.optimizer])
@@ -191,6 +192,27 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
             "call `scheduler.step()` once an epoch (or once a step, as its numbers count)",
             verdict="proven",
         )
+
+
+def _of_another_optimizer(trace: Trace, scheduler: SchedulerTrace) -> Iterator[Finding]:
+    """A scheduler that is stepped while its optimizer rests and another one trains."""
+    if scheduler.optimizer is None or scheduler.idle < 2 or scheduler.idle < 0.5 * scheduler.steps:
+        return
+    driven = trace.optimizers[scheduler.optimizer]
+    used = max(trace.optimizers, key=lambda optimizer: optimizer.steps)
+    if used is driven:
+        return
+    yield Finding(
+        "scheduler-never-steps",
+        "warning",
+        f"the {scheduler.kind} drives an optimizer that made {driven.steps} steps, while another one made {used.steps}",
+        where(scheduler.place, scheduler.kind),
+        {"scheduler_steps": scheduler.steps, "idle": scheduler.idle}
+        | {"driven": str(driven.place), "used": str(used.place), "steps_used": used.steps},
+        "the optimizer was replaced after the scheduler was built: the learning rate in use stays as it is",
+        "build the scheduler after, and from, the optimizer that is stepped",
+        verdict="proven",
+    )
 
 
 def _of_another_unit(scheduler: SchedulerTrace, optimizer: OptimizerTrace) -> Iterator[Finding]:

@@ -50,7 +50,11 @@ class Probe:
         self.modules = ModuleWatch(self.session)
         self.training = TrainingWatch(self.session)
         self.losses = LossWatch(self.session, self.modules)
-        self.schedulers = SchedulerWatch(self.session, lambda held: self.training.record_of(held).index)
+        self.schedulers = SchedulerWatch(
+            self.session,
+            lambda held: self.training.record_of(held).index,
+            lambda index: self.training.optimizers[index].trace.steps,
+        )
         self.cuts = CutWatch(self.session)
         self.fills = FillWatch(self.session)
         self.graphs = GraphWatch(self.session)

@@ -123,7 +123,7 @@ class DrawWatch:
                     key = repr((args, kwargs))[:64]
                     before = self._seeded.get(key)
                     if before is not None and before < self.session.steps:
-                        self.seeded_again = _place_in_loop() or self.seeded_again
+                        self.seeded_again = _place_of_seeding() or self.seeded_again
                     self._seeded[key] = self.session.steps
             return original(*args, **kwargs)
 
@@ -198,13 +198,15 @@ def _dropout_layer() -> nn.Module | None:
     return None
 
 
-def _place_in_loop() -> Place | None:
-    """The innermost line of the user that leads here and stands in a loop, or the innermost of all."""
-    for frame in user_frames():
-        tree = parsed(frame.f_code.co_filename)
-        for node in ast.walk(tree) if tree is not None else ():
-            if isinstance(node, (ast.For, ast.While)) and node.lineno < frame.f_lineno <= (
-                node.end_lineno or 0
-            ):
-                return place_of_frame(frame)
-    return user_place()
+def _place_of_seeding() -> Place | None:
+    """The line of the user that seeds: that which calls the function for it, unless the seeding stands in a loop."""
+    frames = list(user_frames())[:2]
+    if not frames:
+        return None
+    inner = frames[0]
+    tree = parsed(inner.f_code.co_filename)
+    looped = any(
+        isinstance(node, (ast.For, ast.While)) and node.lineno < inner.f_lineno <= (node.end_lineno or 0)
+        for node in ast.walk(tree or ast.Module([], []))
+    )
+    return place_of_frame(inner if looped else frames[-1])

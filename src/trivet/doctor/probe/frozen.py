@@ -9,9 +9,10 @@ from torch import nn
 
 from trivet.doctor.probe.ledger import is_lazy, sample_of
 from trivet.doctor.probe.modules import BATCH_NORMS
+from trivet.doctor.probe.session import Session
 
 LOOKS = 3
-"""Surveys that a claim needs."""
+"""Surveys after steps of training, at each of which statistics must have moved."""
 
 
 @dataclass
@@ -23,13 +24,15 @@ class Glimpse:
     batches: dict[int, int]
     moved: int = 0
     looks: int = 0
+    step: int = 0
     moving: bool = False
 
 
 class FrozenWatch:
     """Compares, from one survey to the next, the parts of models that are frozen."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self._seen: dict[int, Glimpse] = {}
 
     def look(self, root: nn.Module, name: str) -> dict[str, int]:
@@ -41,15 +44,15 @@ class FrozenWatch:
         batches = {id(norm): _batches(norm) for norm in part.modules() if isinstance(norm, BATCH_NORMS)}
         seen = self._seen.get(id(part))
         if seen is None or seen.ref() is not part:
-            self._seen[id(part)] = Glimpse(weakref.ref(part), weights, batches)
+            self._seen[id(part)] = Glimpse(weakref.ref(part), weights, batches, step=self.session.steps)
             return 0
         same = len(weights) == len(seen.weights)
         still = same and all(torch.equal(a, b) for a, b in zip(weights, seen.weights, strict=True))
         seen.moving = seen.moving or not still  # a teacher that the code moves by itself
-        if batches.keys() == seen.batches.keys():
-            seen.moved += max((batches[key] - seen.batches[key] for key in batches), default=0)
-        seen.weights, seen.batches = weights, batches
-        seen.looks += 1
+        if batches.keys() == seen.batches.keys() and self.session.steps > seen.step:
+            moved = max((batches[key] - seen.batches[key] for key in batches), default=0)
+            seen.moved, seen.looks = seen.moved + moved, seen.looks + (moved > 0)
+        seen.weights, seen.batches, seen.step = weights, batches, self.session.steps
         return seen.moved if seen.looks >= LOOKS and not seen.moving else 0
 
 

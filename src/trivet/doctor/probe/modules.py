@@ -71,6 +71,8 @@ class ModuleWatch:
         self.loads: list[LoadTrace] = []
         self._frozen: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
         self.compiled = False
+        self.called = False
+        """Whether a module with parameters was called."""
         self.unseen: Callable[[], bool] = lambda: True
         """Whether the samples evaluated last are no training samples, as far as is known."""
         self.on_first_call: list[Callable[[], None]] = []
@@ -254,9 +256,10 @@ class ModuleWatch:
             switch = self.switched.get(id(module))
             if switch is not None and switch[0]() is module:
                 record.switches[switch[1]] = switch[2]
-        if self.on_first_call and next(module.parameters(), None) is not None:
+        if not self.called and next(module.parameters(), None) is not None:
             while self.on_first_call:
                 self.on_first_call.pop()()
+            self.called = True
         self.session.local.first_layer = None
         self.session.local.root = record
         if not module.training:

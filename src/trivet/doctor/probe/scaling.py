@@ -26,6 +26,7 @@ class OptimizerRecord:
     value: float | None = None
     fresh: bool = True
     seen_backward: bool = False
+    pending: bool = False
     tainted: bool = False
     weights_version: int = -1
     members: set[int] = field(default_factory=set)

@@ -16,9 +16,15 @@ from trivet.doctor.trace import SchedulerTrace
 class SchedulerWatch:
     """Records who steps a scheduler, and how often the largest loader was begun."""
 
-    def __init__(self, session: Session, index_of: Callable[[torch.optim.Optimizer], int]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        index_of: Callable[[torch.optim.Optimizer], int],
+        steps_of: Callable[[int], int],
+    ) -> None:
         self.session = session
         self.index_of = index_of
+        self.steps_of = steps_of
         self.schedulers: list[tuple[weakref.ref[Any], SchedulerTrace]] = []
         self.passes: dict[Place | None, int] = {}
 
@@ -38,6 +44,10 @@ class SchedulerWatch:
     def epochs(self) -> int:
         """Passes begun at the line that began most."""
         return max(self.passes.values(), default=0)
+
+    def _driven(self, trace: SchedulerTrace) -> int:
+        """Steps so far of the optimizer that a scheduler drives."""
+        return self.steps_of(trace.optimizer) if trace.optimizer is not None else -1
 
     def _find(self, scheduler: Any) -> SchedulerTrace | None:
         return next((trace for ref, trace in self.schedulers if ref() is scheduler), None)
@@ -77,6 +87,9 @@ class SchedulerWatch:
                 trace = watch._find(self)
                 if trace is not None:
                     trace.steps += 1
+                    driven = watch._driven(trace)
+                    trace.idle += driven == trace.seen_steps and watch.session.steps > 0
+                    trace.seen_steps = driven
                     trace.step_place = trace.step_place or user_place()
             local.scheduling = depth + 1
             try:

@@ -30,7 +30,7 @@ class Survey:
         self.names: dict[int, str] = {}
         self._unnamed: set[int] = set()
         self.models: dict[str, ModelTrace] = {}
-        self.frozen = FrozenWatch()
+        self.frozen = FrozenWatch(modules.session)
         self.norms: dict[str, BatchNormTrace] = {}
         self._norm_calls: dict[str, CallRecord] = {}
         self._means: dict[str, torch.Tensor] = {}
@@ -84,6 +84,20 @@ class Survey:
                     self._enter(kept, f"{holder}[{index}]", name, holder)
                 elif not is_lazy(kept):
                     self._enter_parameter(kept, f"{holder}[{index}]", name, holder)
+            self._enter_plain_tensors(root, name)
+
+    def _enter_plain_tensors(self, root: nn.Module, name: str) -> None:
+        """Know the tensors that are attributes of modules and require a gradient, but are no parameters."""
+        for path, module in root.named_modules():
+            for attribute, value in list(vars(module).items()):
+                if not isinstance(value, torch.Tensor) or not value.requires_grad:
+                    continue
+                holder = ".".join(part for part in (name, path, attribute) if part)
+                if value.is_leaf:
+                    self._enter_parameter(value, holder, name, holder)
+                elif not self.modules.called and holder not in self.models[name].made_once:
+                    place = written_at(self.files(), sets_attribute(attribute))
+                    self.models[name].made_once[holder] = place
 
     def _note_gone(self, root: nn.Module) -> None:
         """Mark the parameters that a model no longer holds, as those of a layer that was replaced."""
@@ -124,7 +138,7 @@ class Survey:
         calling = [frame.f_code.co_filename for frame in user_frames()]
         return list(dict.fromkeys([*(place.file for place in places), *calling]))
 
-    def _enter_parameter(self, parameter: nn.Parameter, name: str, model: str, holder: str) -> None:
+    def _enter_parameter(self, parameter: torch.Tensor, name: str, model: str, holder: str) -> None:
         """Know a parameter that is kept in a plain list or dict of a module."""
         trace = self.ledger.enter(parameter, name, model, None)
         trace.model, trace.registered, trace.hidden_in = model, False, holder

@@ -200,6 +200,7 @@ class TrainingWatch(ScalingWatch):
                 continue
             state = state_of(witness)
             record.seen_backward = record.seen_backward or state != record.state
+            record.pending = record.pending or record.seen_backward
             record.state, record.weights_version = state, witness._version
             if self.session.recording and witness.grad is not None:
                 record.value = value_of(witness.grad)
@@ -220,7 +221,7 @@ class TrainingWatch(ScalingWatch):
     def _judge(self, record: OptimizerRecord) -> None:
         trace = record.trace
         witness = record.witness() if record.witness else None
-        if record.seen_backward and trace.steps and self.session.recording:
+        if record.pending and trace.steps and self.session.recording:
             trace.judged += 1
             trace.stale += not record.fresh
         if record.seen_backward and witness is not None and self.session.recording and record.value:
@@ -243,7 +244,7 @@ class TrainingWatch(ScalingWatch):
             record.state = state_of(witness)
             if self.session.recording and witness.grad is not None:
                 record.value = value_of(witness.grad)
-        record.fresh, record.seen_backward = False, False
+        record.fresh, record.pending = False, False
         for other in self.optimizers:
             other.seen_backward = False
         self._window, self._cancelled, self._clipped = 0, 0, False

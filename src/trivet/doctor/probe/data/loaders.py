@@ -1,5 +1,6 @@
 """Watches loaders: how long training waits for them, and whether their workers draw the same random numbers."""
 
+import linecache
 import random
 import sys
 import time
@@ -14,7 +15,8 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from trivet.doctor.probe.data.board import Board, digest_text
 from trivet.doctor.probe.session import Patches, Session
-from trivet.doctor.source import Place, user_place
+from trivet.doctor.probe.written import sets_attribute, written_at
+from trivet.doctor.source import Place, is_user_file, user_place
 from trivet.doctor.trace_data import LeakTrace, LoaderTrace
 
 GENERATORS = ("Generator", "RandomState", "Random")
@@ -76,6 +78,9 @@ class LoaderWatch:
         self._read_board()
         for record in self.records.values():
             self._compare_states(record)
+            held = record.ref()
+            if held is not None:
+                _find_places(record.trace, held.dataset)
         return [record.trace for record in self.records.values() if record.trains]
 
     def record_of(self, loader: Any) -> LoaderRecord:
@@ -227,6 +232,32 @@ class LoaderWatch:
                             record.trace.repeated[name] = kind
 
 
+def _find_places(trace: LoaderTrace, dataset: Any) -> None:
+    trace.sample_place = _sample_place(dataset)
+    for name in trace.repeated:
+        attribute = name.rpartition(".")[2] if name.startswith("dataset.") else ""
+        made = written_at(_file_of(dataset), sets_attribute(attribute)) if attribute else None
+        if made is not None:
+            trace.sources[name] = made
+
+
+def _file_of(dataset: Any) -> list[str]:
+    """Return the file of the user's code that a data set's class is written in, or nothing."""
+    code = getattr(getattr(type(dataset), "__getitem__", None), "__code__", None)
+    return [code.co_filename] if code is not None and is_user_file(code.co_filename) else []
+
+
+def _sample_place(dataset: Any) -> Place | None:
+    """Return where the user's code makes a sample: the first line of `__getitem__`, of the innermost data set."""
+    for _ in range(4):
+        files = _file_of(dataset)
+        if files:
+            line = type(dataset).__getitem__.__code__.co_firstlineno + 1
+            return Place(files[0], line, linecache.getline(files[0], line).strip(), "__getitem__")
+        dataset = vars(dataset).get("dataset") if hasattr(dataset, "__dict__") else None
+    return None
+
+
 def generator_states(dataset: Any) -> dict[str, int]:
     """Return a digest of the state of each source of random numbers that a data set may draw from."""
     states = {"random": digest_text(repr(random.getstate()))}
@@ -273,6 +304,3 @@ def _indices(dataset: Any) -> tuple[Any, set[int]] | None:
     if not isinstance(dataset, Subset) or len(dataset.indices) > 1_000_000:
         return None
     return dataset.dataset, {int(i) for i in dataset.indices}
-
-
-__all__ = ["LoaderWatch", "Place"]
