@@ -20,6 +20,7 @@ _HOMES = {
     "UsageError": "trivet.errors",
     "audit_dataset": "trivet.data.audit",
     "build_model": "trivet.models.build",
+    "compare_models": "trivet.recipe.compare",
     "count_model": "trivet.models.count",
     "diagnose": "trivet.doctor.diagnose",
     "export_model": "trivet.recipe.export",

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from trivet.cli.app import run as trivet
 from trivet.errors import ExportError, UsageError
 from trivet.export.facts import KEY
+from trivet.export.network import export_network
 from trivet.export.reading import check_file, open_onnx
 from trivet.recipe.backends import OnnxBackend, TorchBackend, choose_backend
 from trivet.recipe.export import export_model
@@ -19,8 +20,16 @@ from trivet.recipe.run_folder import load_run
 
 
 @pytest.fixture(scope="module")
-def exported(quick_run):
-    done = export_model(quick_run.folder.path, licence="CC-BY-4.0")
+def network(quick_run):
+    """The network's translation, which is what takes long."""
+    return export_network(load_run(quick_run.folder.path).model, (64, 96))
+
+
+@pytest.fixture(scope="module")
+def exported(quick_run, network):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trivet.export.network.export_network", lambda *_: network)
+        done = export_model(quick_run.folder.path, licence="CC-BY-4.0")
     yield done
     done.path.unlink()  # other tests predict with PyTorch
 
@@ -115,7 +124,7 @@ def test_the_verbs(exported, quick_run, digits, capsys):
     assert trivet(["export", str(quick_run.folder.path), "--out", "nowhere/model.onnx"]) == 2
 
 
-def test_a_file_that_says_something_else_is_not_kept(quick_run, tmp_path, monkeypatch):
+def test_a_file_that_says_something_else_is_not_kept(quick_run, network, tmp_path, monkeypatch):
     """The pixels are shifted by one level beyond the tolerance: the proof names the letterboxing."""
     from trivet.export import letterbox_nodes
 
@@ -125,10 +134,25 @@ def test_a_file_that_says_something_else_is_not_kept(quick_run, tmp_path, monkey
         return graph.op("Mul", right(graph, rows, side), np.float32(0.8))
 
     monkeypatch.setattr(letterbox_nodes, "_weighted_rows", wrong)
+    monkeypatch.setattr("trivet.export.network.export_network", lambda *_: network)
     with pytest.raises(ExportError, match="first at: letterboxed image"):
         export_model(quick_run.folder.path, tmp_path / "wrong.onnx")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["wrong.proof.json", "wrong.proof.txt"]
     assert "FAILED" in (tmp_path / "wrong.proof.txt").read_text()
+
+
+def test_quantisation_that_costs_too_much_is_refused(quick_run, network, tmp_path, monkeypatch):
+    monkeypatch.setattr("trivet.export.network.export_network", lambda *_: network)
+    done = export_model(quick_run.folder.path, tmp_path / "int8.onnx", int8=True)
+    assert done.proof.precision == "int8"
+    assert done.path.stat().st_size < 0.5 * len(network.SerializeToString())
+    assert open_onnx(done.path).facts.precision == "int8"
+    assert done.proof.ms_fp32 > 0
+    assert "in 8 bits" not in done.proof.text()
+    # what it costs is the score's fall, and any fall is too much here
+    with pytest.raises(ExportError, match=r"in 8 bits the mAP falls from 0\.\d+ to 0\.\d+, by more than -1"):
+        export_model(quick_run.folder.path, tmp_path / "worse.onnx", int8=True, most_loss=-1.0)
+    assert not (tmp_path / "worse.onnx").exists()
 
 
 def _external(proto: onnx.ModelProto) -> None:

@@ -8,11 +8,13 @@ import typer
 from rich.console import Console
 
 from trivet.cli.audit import audit
+from trivet.cli.compare import compare
 from trivet.cli.demo import demo
 from trivet.cli.doctor import doctor
 from trivet.cli.export import export
 from trivet.cli.fit import fit
 from trivet.cli.models import models
+from trivet.cli.plan import plan
 from trivet.cli.predict import predict
 from trivet.cli.score import score
 from trivet.errors import StorageError, TrainingError, UsageError
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (fit, score, predict, export, audit, models, demo):
+for verb in (fit, score, predict, export, audit, models, plan, compare, demo):
     app.command()(verb)
 app.add_typer(doctor, name="doctor")
 

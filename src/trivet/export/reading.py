@@ -106,8 +106,6 @@ def start_session(content: bytes, *, source: str, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # A thread that spins while it waits takes the core from those that decode and draw.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # ONNX Runtime's own classes, which have no base but this
