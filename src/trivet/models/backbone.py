@@ -12,8 +12,9 @@ from huggingface_hub import constants, try_to_load_from_cache
 from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo
 from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.drop import DropPath
 from timm.layers.norm_act import BatchNormAct2d
-from timm.models._efficientnet_blocks import InvertedResidual
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
@@ -30,6 +31,9 @@ WEIGHT_PACKAGES: dict[str, str] = {
 NORM_WITH_ACTIVATION: TypeAlias = BatchNormAct2d
 SAME_CONV: TypeAlias = Conv2dSame
 INVERTED_RESIDUAL: TypeAlias = InvertedResidual
+DEPTHWISE_SEPARABLE: TypeAlias = DepthwiseSeparableConv
+SQUEEZE: TypeAlias = SqueezeExcite
+DROP_PATH: TypeAlias = DropPath
 
 _COARSEST_LEVEL = 5  # nearly every network of timm ends at stride 32
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from tests.models.kernels.needs import needs_kernels
 from tests.models.kernels.test_batch_norm import ACTIVATIONS, assert_close, drawn, make_norm
-from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, shape_of
-from trivet.models.kernels.norm_depthwise import norm_depthwise
+from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, norm_depthwise, shape_of
 
 SHAPES = st.tuples(*(st.integers(1, most) for most in (3, 37, 20, 19)))
 

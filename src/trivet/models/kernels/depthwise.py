@@ -1,53 +1,14 @@
-"""Depthwise convolution as an autograd function: padded without a copy, in the channels-last layout."""
+"""Depthwise convolution: padded without a copy, in the channels-last layout."""
 
-import ctypes
-from dataclasses import astuple, dataclass
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trivet.models.kernels.batch_norm import address
+from trivet.models.kernels.activations import Activation
+from trivet.models.kernels.chain import run_chain
 from trivet.models.kernels.eligible import eligible
 from trivet.models.kernels.library import kernels
-
-PLAIN = -1
-"""In place of an activation's number: the convolution reads its input as it is."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sides of one depthwise convolution, in the order of `depthwise.c`."""
-
-    images: int
-    height: int
-    width: int
-    channels: int
-    out_height: int
-    out_width: int
-    kernel: int
-    stride: int
-    top: int
-    left: int
-
-    def as_longs(self) -> ctypes.Array:
-        """Return the sides as C takes them."""
-        return (ctypes.c_long * 10)(*astuple(self))
-
-    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the convolution by PyTorch's operators."""
-        bottom, right = (
-            max(0, (out - 1) * self.stride + self.kernel - side - before)
-            for out, side, before in (
-                (self.out_height, self.height, self.top),
-                (self.out_width, self.width, self.left),
-            )
-        )
-        return F.conv2d(
-            F.pad(x, (self.left, right, self.top, bottom)), weight, stride=self.stride, groups=self.channels
-        )
+from trivet.models.kernels.links import Chain, Link
+from trivet.models.kernels.shape import Shape
 
 
 def is_known_depthwise(conv: nn.Conv2d) -> bool:
@@ -80,16 +41,21 @@ def shape_of(conv: nn.Conv2d, x: Tensor, *, same: bool) -> Shape | None:
         and kernels() is not None
     ):
         return None
-    images, channels, height, width = x.shape
+    return shape_of_sides(conv, tuple(x.shape), same=same)
+
+
+def shape_of_sides(conv: nn.Conv2d, sides: tuple[int, ...], *, same: bool) -> Shape | None:
+    """Return the sides of a known convolution of an input `[b, c, h, w]` of these; `None` where nothing is left of it."""
+    images, channels, height, width = sides
     kernel, stride = conv.kernel_size[0], conv.stride[0]
-    sides = []
+    found = []
     for side, pad in ((height, int(conv.padding[0])), (width, int(conv.padding[1]))):
         if same:
             out = -(-side // stride)
-            sides.append((out, max((out - 1) * stride + kernel - side, 0) // 2))
+            found.append((out, max((out - 1) * stride + kernel - side, 0) // 2))
         else:
-            sides.append(((side + 2 * pad - kernel) // stride + 1, pad))
-    (out_height, top), (out_width, left) = sides
+            found.append(((side + 2 * pad - kernel) // stride + 1, pad))
+    (out_height, top), (out_width, left) = found
     if min(out_height, out_width) < 1:
         return None
     return Shape(images, height, width, channels, out_height, out_width, kernel, stride, top, left)
@@ -97,49 +63,19 @@ def shape_of(conv: nn.Conv2d, x: Tensor, *, same: bool) -> Shape | None:
 
 def depthwise(x: Float[Tensor, "b c h w"], weight: Tensor, shape: Shape) -> Float[Tensor, "b c oh ow"]:
     """Convolve each channel with its own kernel; see `shape_of`."""
-    return _Depthwise.apply(x, weight, shape)
+    return run_chain(Chain((Link(weight, shape=shape),)), x)
 
 
-def empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """Return an uninitialised channels-last map for as many images."""
-    return like.new_empty(like.shape[0], height, width, channels).permute(0, 3, 1, 2)
+def norm_depthwise(
+    norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, shape: Shape, x: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c oh ow"]:
+    """Normalise `x` by the batch's statistics, move the layer's running ones, activate, and convolve.
 
-
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
-        library = kernels()
-        assert library is not None, "shape_of was asked"
-        y = empty_map(x, shape.channels, shape.out_height, shape.out_width)
-        failed = library.trivet_depthwise(
-            *(shape.as_longs(), x.data_ptr(), weight.data_ptr(), y.data_ptr()),
-            *(PLAIN, 0.0, None, None, torch.get_num_threads()),
-        )
-        if failed:
-            raise MemoryError("no memory for the rows of a depthwise convolution")
-        ctx.save_for_backward(x, weight)
-        ctx.shape = shape
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        shape: Shape = ctx.shape
-        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
-            wanted = [tensor for tensor in (x, weight) if tensor.requires_grad]
-            y = shape.convolve(x, weight)
-            found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
-            return *(next(found) if tensor.requires_grad else None for tensor in (x, weight)), None
-        library = kernels()
-        assert library is not None, "the forward pass had it"
-        dy = dy.contiguous(memory_format=torch.channels_last)
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
-        failed = library.trivet_depthwise_backward(
-            *(shape.as_longs(), x.data_ptr(), weight.data_ptr(), dy.data_ptr()),
-            *(address(dx), address(dweight)),
-            *(PLAIN, 0.0, None, None, None, torch.get_num_threads()),
-        )
-        if failed:
-            raise MemoryError("no memory for the rows of a depthwise convolution's gradient")
-        return dx, dweight, None
+    Args:
+        norm: A layer in training mode; see `can_normalise`.
+        activation: What follows the norm.
+        weight: The convolution's.
+        shape: The convolution's sides; see `shape_of`.
+        x: Channels last.
+    """
+    return run_chain(Chain((Link(weight, shape=shape, norm=norm, activation=activation),)), x)

@@ -14,11 +14,16 @@ def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
         type(x) is Tensor
         and x.dim() == 4
         and x.numel() > 0
-        and all(_plain(tensor) for tensor in (x, *parameters) if tensor is not None)
+        and all_plain(x, *parameters)
         and x.is_contiguous(memory_format=torch.channels_last)
         and torch.is_grad_enabled()
         and not _watched()
     )
+
+
+def all_plain(*tensors: Tensor | None) -> bool:
+    """Tell whether these are float32 tensors in the processor's memory, those that are there."""
+    return all(_plain(tensor) for tensor in tensors if tensor is not None)
 
 
 def _plain(tensor: Tensor) -> bool:

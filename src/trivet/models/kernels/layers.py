@@ -10,13 +10,22 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trivet.models.backbone import INVERTED_RESIDUAL, NORM_WITH_ACTIVATION, SAME_CONV
+from trivet.models.backbone import (
+    DEPTHWISE_SEPARABLE,
+    INVERTED_RESIDUAL,
+    NORM_WITH_ACTIVATION,
+    SAME_CONV,
+)
+from trivet.models.blocks import Conv
 from trivet.models.heads.anchor import Tower
 from trivet.models.kernels.activations import Activation, activation_of, has_hooks
 from trivet.models.kernels.batch_norm import batch_norm, can_normalise
-from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, shape_of
+from trivet.models.kernels.building import Piece, build_chain, norm_with
+from trivet.models.kernels.chain import run_chain
+from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, norm_depthwise, shape_of
+from trivet.models.kernels.fuse import can_fuse, fuse
 from trivet.models.kernels.library import kernels
-from trivet.models.kernels.norm_depthwise import norm_depthwise
+from trivet.models.necks.graph import FusionNode
 
 
 class FastBatchNorm(nn.BatchNorm2d):
@@ -34,8 +43,8 @@ class FastNormWithActivation(NORM_WITH_ACTIVATION):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise and activate."""
-        activation = _activation_after(self, None)
-        if activation is not None and can_normalise(self, x):
+        activation = norm_with(self, None) if can_normalise(self, x) else None
+        if activation is not None:
             return batch_norm(self, x, activation)
         return super().forward(x)
 
@@ -59,32 +68,85 @@ class FastSameDepthwise(SAME_CONV):
 
 
 class FastInvertedResidual(INVERTED_RESIDUAL):
-    """timm's block of MobileNet v2 and EfficientNet: its widest map is normalised as the convolution reads it."""
+    """timm's block of MobileNet v2 and EfficientNet."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Expand, convolve each channel, project."""
-        shortcut = x
-        x = normalise_and_convolve(self.bn1, None, self.conv_dw, self.conv_pw(x))
-        rest: tuple[Any, ...] = (self.bn2, self.aa, self.se, self.conv_pwl, self.bn3)
-        for layer in rest:
-            x = layer(x)
-        return self.drop_path(x) + shortcut if self.has_skip else x
+        pieces = (
+            Piece(self.conv_pw),
+            Piece(self.conv_dw, self.bn1),
+            Piece(self.conv_pwl, self.bn2, squeeze=self.se),
+        )
+        end: dict[str, Any] = {"norm": self.bn3, "drop_path": self.drop_path, "shortcut": self.has_skip}
+        chain = None if has_hooks(self.aa) else build_chain(x, pieces, **end)
+        return super().forward(x) if chain is None else run_chain(chain, x)
+
+
+class FastDepthwiseSeparable(DEPTHWISE_SEPARABLE):
+    """timm's first block of MobileNet and EfficientNet, without an expansion."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
+        """Convolve each channel, project."""
+        pieces = (Piece(self.conv_dw), Piece(self.conv_pw, self.bn1, squeeze=self.se))
+        end: dict[str, Any] = {"norm": self.bn2, "drop_path": self.drop_path, "shortcut": self.has_skip}
+        chain = None if has_hooks(self.aa) else build_chain(x, pieces, **end)
+        return super().forward(x) if chain is None else run_chain(chain, x)
+
+
+class FastConv(Conv):
+    """The necks' convolution, separable or pointwise, with its norm."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
+        """Convolve and normalise."""
+        pieces = [Piece(conv) for conv in self.convolutions]
+        chain = build_chain(x, pieces, norm=getattr(self, "norm", None))
+        return super().forward(x) if chain is None else run_chain(chain, x)
+
+
+class FastFusionNode(FusionNode):
+    """A node of a BiFPN: the weighted sum of its maps, enlarged where need be, and the activation in one go."""
+
+    def forward(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Float[Tensor, "b c h w"]:
+        """Return this node's map, given all maps made so far."""
+        known = activation_of(self.activation)
+        if known is None or has_hooks(self.fuse) or has_hooks(self.resample) or not self.fuse.training:
+            return super().forward(maps, size_hw)
+        size_hw = (int(size_hw[0]), int(size_hw[1]))
+        ready = [self._entering(maps[number], str(number), size_hw) for number in self.inputs]
+        if can_fuse(ready, size_hw):
+            return self.conv(fuse(ready, self._shares(ready), known, size_hw))
+        return self.conv(self.activation(self.fuse([self.resample(x, size_hw) for x in ready])))
+
+    def _entering(self, x: Tensor, name: str, size_hw: tuple[int, int]) -> Tensor:
+        """Return a map with the node's channels, and of its size unless it is to be enlarged by its nearest pixels."""
+        x = self.project[name](x) if name in self.project else x
+        larger = x.shape[2] > size_hw[0] or x.shape[3] > size_hw[1]
+        return self.resample(x, size_hw) if larger or self.resample.upsample != "nearest" else x
+
+    def _shares(self, maps: Sequence[Tensor]) -> Tensor:
+        if self.fuse.shares is None or self.fuse.weights is None:
+            return maps[0].new_ones(len(maps))
+        return self.fuse.shares(self.fuse.weights).to(maps[0].dtype)
 
 
 class FastTower(Tower):
-    """The anchor head's tower: each norm and activation with the depthwise convolution after them."""
+    """The anchor head's tower, each level in one go."""
 
     def forward(self, maps: Sequence[Float[Tensor, "b c _ _"]]) -> tuple[Float[Tensor, "b o _ _"], ...]:
         """Return the prediction of each level."""
         return tuple(self._predict(x, self._norms_of(level)) for level, x in enumerate(maps))
 
     def _predict(self, x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
+        blocks, pieces = (*self.convs, self.predict), []
+        for block, norm in zip(blocks, (None, *norms), strict=True):
+            first, *rest = block.convolutions
+            pieces += [Piece(first, norm, None if norm is None else self.activation), *map(Piece, rest)]
+        chain = None if any(map(has_hooks, blocks)) else build_chain(x, pieces)
+        if chain is not None:
+            return run_chain(chain, x)
         x = self.convs[0](x) if len(self.convs) else self.predict(x)
-        for norm, conv in zip(norms, (*self.convs, self.predict)[1:], strict=True):
-            if len(conv) == 2 and not has_hooks(conv):
-                x = conv.pointwise(normalise_and_convolve(norm, self.activation, conv.depthwise, x))
-            else:
-                x = normalise_and_convolve(norm, self.activation, conv, x)
+        for norm, conv in zip(norms, blocks[1:], strict=True):
+            x = normalise_and_convolve(norm, self.activation, conv, x)
         return x
 
 
@@ -99,8 +161,8 @@ def normalise_and_convolve(
         conv: Follows the activation.
         x: What the norm reads.
     """
-    known = _activation_after(norm, activation)
-    if known is None or has_hooks(norm) or not can_normalise(norm, x):
+    known = norm_with(norm, activation)
+    if known is None or not can_normalise(norm, x):
         y = norm(x)
         return conv(y if activation is None else activation(y))
     if isinstance(conv, FastDepthwise | FastSameDepthwise) and not has_hooks(conv):
@@ -110,13 +172,8 @@ def normalise_and_convolve(
     return conv(batch_norm(norm, x, known))
 
 
-def _activation_after(norm: nn.Module, activation: nn.Module | None) -> Activation | None:
-    """Return what a kernel must do after a norm whose place it takes, or `None` where none can take it."""
-    if activation is not None:
-        return activation_of(activation) if type(norm) is FastBatchNorm else None
-    if type(norm) is FastNormWithActivation and type(norm.drop) is nn.Identity:
-        return activation_of(norm.act)
-    return None
+def _can_chain(block: nn.Module) -> bool:
+    return type(block.aa) is nn.Identity and getattr(block, "conv_s2d", None) is None
 
 
 _FAST: dict[type[nn.Module], type[nn.Module]] = {
@@ -125,6 +182,9 @@ _FAST: dict[type[nn.Module], type[nn.Module]] = {
     NORM_WITH_ACTIVATION: FastNormWithActivation,
     SAME_CONV: FastSameDepthwise,
     INVERTED_RESIDUAL: FastInvertedResidual,
+    DEPTHWISE_SEPARABLE: FastDepthwiseSeparable,
+    Conv: FastConv,
+    FusionNode: FastFusionNode,
     Tower: FastTower,
 }
 
@@ -149,6 +209,8 @@ def use_fast_kernels(model: nn.Module) -> int:
 def _may_be_fast(module: nn.Module) -> bool:
     if isinstance(module, nn.Conv2d):
         return type(module) in _FAST and is_known_depthwise(module)
-    if isinstance(module, INVERTED_RESIDUAL):
-        return type(module) in _FAST and getattr(module, "conv_s2d", None) is None
+    if type(module) in (INVERTED_RESIDUAL, DEPTHWISE_SEPARABLE):
+        return _can_chain(module)
+    if type(module) is Conv:
+        return hasattr(module, "depthwise") or module.convolutions[0].kernel_size == (1, 1)
     return type(module) in _FAST

@@ -40,22 +40,19 @@ _INT, _LONG, _FLOAT, _DOUBLE, _POINTER = (
     ctypes.c_void_p,
 )
 _SIGNATURES = {
-    "trivet_batch_norm_finish": (
-        *(_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
-    ),
-    "trivet_depthwise": (*(_POINTER, _POINTER, _POINTER, _POINTER, _INT, _FLOAT, _POINTER, _POINTER, _INT),),
-    "trivet_depthwise_backward": (
-        *(_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _FLOAT),
-        *(_POINTER, _POINTER, _POINTER, _INT),
-    ),
-    "trivet_batch_norm": (
-        *(_INT, _FLOAT, _POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _DOUBLE, _DOUBLE),
-        *(_POINTER, _POINTER, _POINTER, _INT),
-    ),
-    "trivet_batch_norm_backward": (
-        *(_INT, _FLOAT, _POINTER, _POINTER, _POINTER, _LONG, _LONG),
-        *(_POINTER, _POINTER, _POINTER, _POINTER, _INT),
-    ),
+    "trivet_moments": (_POINTER, _LONG, _LONG, _POINTER, _INT),
+    "trivet_settle": (_POINTER, _LONG, _LONG, _POINTER, _DOUBLE, _DOUBLE, _POINTER, _POINTER, _POINTER),
+    "trivet_apply": (_POINTER, _POINTER, _POINTER, _LONG, _INT),
+    "trivet_pool": (_POINTER, _LONG, _POINTER, _INT),
+    "trivet_norm_sums": (_POINTER, _POINTER, _LONG, _POINTER, _INT),
+    "trivet_norm_gradients": (_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _POINTER),
+    "trivet_norm_backward": (_POINTER, _POINTER, _INT, _LONG, _POINTER, _INT),
+    "trivet_depthwise": (*(_POINTER,) * 5, _INT),
+    "trivet_depthwise_backward": (*(_POINTER,) * 8, _INT),
+    "trivet_fuse": (*(_POINTER,) * 4, _INT, _FLOAT, _INT),
+    "trivet_fuse_backward": (*(_POINTER,) * 6, _INT, _FLOAT, _INT),
+    "trivet_pointwise": (*(_POINTER,) * 4, _LONG, _LONG, _POINTER, _INT),
+    "trivet_pointwise_backward": (*(_POINTER,) * 4, _LONG, *(_POINTER,) * 5, _INT),
 }
 
 

@@ -1,0 +1,141 @@
+/* Products of matrices whose rows are pixels: a few registers of sums a tile, weights packed in the order of reading. */
+#ifndef TRIVET_PRODUCT_H
+#define TRIVET_PRODUCT_H
+
+#include "vectors.h"
+
+/* A tile is TALL(V) rows by V vectors: as many sums as the registers hold beside what they are made of. */
+#ifdef __AVX512F__
+#define MOST_V 4
+enum { MOST_SUMS = 24 };
+#define TALL(V) ((V) == 4 ? 6 : (V) == 3 ? 8 : 12)
+#else
+#define MOST_V 2
+enum { MOST_SUMS = 12 };
+#define TALL(V) ((V) == 2 ? 6 : 12)
+#endif
+
+/* packed[block][k][v] = the vector v of a block of columns at depth k, of the matrix w[k * down + column * right]. */
+static inline void pack(const float *w, long down, long right, long depth, long columns, Vec *packed)
+{
+    const long vectors = blocks_of(columns);
+    for (long first = 0; first < vectors; first += MOST_V) {
+        const long wide = vectors - first < MOST_V ? vectors - first : MOST_V;
+        for (long k = 0; k < depth; k++)
+            for (long v = first; v < first + wide; v++, packed++)
+                for (long i = 0, lanes = lanes_of(columns, v); i < LANES; i++)
+                    (*packed)[i] = i < lanes ? w[k * down + (v * LANES + i) * right] : 0;
+    }
+}
+
+/* y[M rows, V vectors] = start + a[M, depth] times packed columns; the last vector has `lanes` lanes. */
+INLINE void tile(const int M, const int V, const float *a, long lda, const Vec *w, long depth, const Vec *start,
+                 float *y, long ldy, long lanes)
+{
+    Vec sums[MOST_SUMS];
+#pragma GCC unroll 12
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) sums[m * V + v] = start ? start[v] : (Vec){0};
+    for (long k = 0; k < depth; k++, w += V) {
+#pragma GCC unroll 12
+        for (int m = 0; m < M; m++) {
+            const float left = a[m * lda + k];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; v++) sums[m * V + v] += left * w[v];
+        }
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) store(y + m * ldy + v * LANES, sums[m * V + v], v < V - 1 ? LANES : lanes);
+}
+
+INLINE void tiles(const int V, const float *a, long lda, long rows, long depth, const Vec *w, const Vec *start,
+                  float *y, long ldy, long lanes)
+{
+    long r = 0;
+#define DOWN(M)                                                                                                      \
+    for (; r + (M) <= rows; r += (M)) tile(M, V, a + r * lda, lda, w, depth, start, y + r * ldy, ldy, lanes);
+    DOWN(TALL(V)) DOWN(4) DOWN(1)
+#undef DOWN
+}
+
+/* y[rows, columns] = a[rows, depth] times a packed matrix, plus `start` (whole vectors) if there is one. */
+static inline void multiply(const float *a, long lda, long rows, long depth, const Vec *packed, const Vec *start,
+                            long columns, float *y, long ldy)
+{
+    const long vectors = blocks_of(columns);
+    for (long first = 0; first < vectors; first += MOST_V) {
+        const long wide = vectors - first < MOST_V ? vectors - first : MOST_V;
+        const long lanes = lanes_of(columns, first + wide - 1);
+        const Vec *w = packed + first * depth, *from = start ? start + first : NULL;
+        float *to = y + first * LANES;
+#define CASE(V)                                                                                                      \
+    case V:                                                                                                          \
+        if (lanes == LANES) tiles(V, a, lda, rows, depth, w, from, to, ldy, LANES);                                  \
+        else tiles(V, a, lda, rows, depth, w, from, to, ldy, lanes);                                                 \
+        break;
+        switch (wide) {
+            CASE(1) CASE(2)
+#if MOST_V == 4
+            CASE(3) CASE(4)
+#endif
+        }
+#undef CASE
+    }
+}
+
+/* sum[M, V vectors] += b[rows, M] transposed times a[rows, V vectors]. */
+INLINE void outer_tile(const int M, const int V, const float *b, long ldb, const float *a, long lda, long rows,
+                       float *sum, long lds)
+{
+    Vec sums[MOST_SUMS];
+#pragma GCC unroll 12
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) sums[m * V + v] = load(sum + m * lds + v * LANES, LANES);
+    for (long r = 0; r < rows; r++, a += lda, b += ldb) {
+#pragma GCC unroll 12
+        for (int m = 0; m < M; m++) {
+            const float left = b[m];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; v++) sums[m * V + v] += left * load(a + v * LANES, LANES);
+        }
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++) store(sum + m * lds + v * LANES, sums[m * V + v], LANES);
+}
+
+INLINE void outer_tiles(const int V, const float *b, long ldb, const float *a, long lda, long rows, long count,
+                        float *sum, long lds)
+{
+    long m = 0;
+#define DOWN(M)                                                                                                      \
+    for (; m + (M) <= count; m += (M)) outer_tile(M, V, b + m, ldb, a, lda, rows, sum + m * lds, lds);
+    DOWN(TALL(V)) DOWN(4) DOWN(1)
+#undef DOWN
+}
+
+/* sum[count, lda] += b[rows, count] transposed times a[rows, lda], where lda is a number of whole vectors. */
+static inline void multiply_transposed(const float *b, long ldb, long count, const float *a, long lda, long rows,
+                                       float *sum)
+{
+    const long vectors = lda / LANES;
+    for (long first = 0; first < vectors; first += MOST_V) {
+        const float *from = a + first * LANES;
+        float *to = sum + first * LANES;
+        switch (vectors - first < MOST_V ? vectors - first : MOST_V) {
+        case 1: outer_tiles(1, b, ldb, from, lda, rows, count, to, lda); break;
+        case 2: outer_tiles(2, b, ldb, from, lda, rows, count, to, lda); break;
+#if MOST_V == 4
+        case 3: outer_tiles(3, b, ldb, from, lda, rows, count, to, lda); break;
+        case 4: outer_tiles(4, b, ldb, from, lda, rows, count, to, lda); break;
+#endif
+        }
+    }
+}
+
+#endif
