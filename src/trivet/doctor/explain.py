@@ -2,12 +2,14 @@
 
 import difflib
 import inspect
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 from trivet.doctor.causes import CAUSES
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.explanations import EXPLANATIONS
+from trivet.doctor.fixes import FIXES
 from trivet.doctor.outputs import MisuseError
 
 
@@ -21,17 +23,23 @@ def explain(name: str) -> str:
         near = difflib.get_close_matches(name, CHECKS, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(CHECKS))}"
         raise MisuseError(f"unknown finding {name!r}{guess}")
-    why, wrong, right = EXPLANATIONS[name]
+    told = EXPLANATIONS[name]
     causes = [cause for cause, followed in CAUSES.items() if name in followed]
     parts = [
         f"# {name}",
         f"## What is seen\n\n{inspect.getdoc(CHECKS[name]) or ''}",
-        f"## Why it hurts\n\n{_sentence(why)}",
+        f"## Why it hurts\n\n{told.why}",
     ]
-    if wrong:
-        parts.append(f"## Example\n\n```python\n{wrong}\n```")
-    if right:
-        parts.append(f"## What to write instead\n\n```python\n{right}\n```")
+    if told.wrong:
+        parts.append(f"## Example\n\n```python\n{snippet(told.wrong)}\n```")
+    if told.right:
+        parts.append(f"Right:\n\n```python\n{snippet(told.right)}\n```")
+    if told.do:
+        parts.append(f"## What to do\n\n{told.do}")
+    if name in FIXES:
+        parts.append(
+            "`trivet doctor run --prove` tests the remedy by training again with and without it, on copies."
+        )
     if CAUSES.get(name):
         parts.append(f"## What follows from it\n\n{_links(CAUSES[name])}")
     if causes:
@@ -52,8 +60,9 @@ def write_pages(folder: str | Path) -> list[Path]:
     return pages
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+def snippet(text: str) -> str:
+    """Return an example without the indentation of the table."""
+    return textwrap.dedent(text).strip()
 
 
 def _links(names: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ def _rule(name: str) -> dict[str, object]:
     rule: dict[str, object] = {"id": name}
     if name in EXPLANATIONS:
         rule["shortDescription"] = {"text": name.replace("-", " ")}
+        rule["fullDescription"] = {"text": EXPLANATIONS[name].why}
         rule["help"] = {"text": f"`trivet doctor explain {name}` tells more"}
     return rule
 
