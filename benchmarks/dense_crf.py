@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from trivet.geometry.dense_crf import CRF_PRESETS, dense_crf
+from trivet.train.allocator import keep_freed_memory
 
 CLASSES = 12
 
@@ -35,6 +36,7 @@ def crops(probabilities: Tensor, image: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def main(data: Path, presets: list[str]) -> None:
+    keep_freed_memory()  # as the verbs do
     path = sorted((data / "trash_competition_sample" / "image").glob("*.jpg"))[3]
     probabilities, image = make_case(path)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {path.name}")

@@ -20,6 +20,7 @@ from trivet.structures import LabelMap
 from trivet.tasks.classification import ClassificationTask
 from trivet.tasks.detection import DetectionTask
 from trivet.tasks.segmentation import SegmentationTask
+from trivet.train.allocator import keep_freed_memory
 from trivet.train.checkpoint import read_checkpoint
 from trivet.train.state import CHECKPOINT
 
@@ -205,6 +206,8 @@ def load_run(path: str | Path, *, last: bool = False, crf: str | None = None) ->
     """
     run = open_run_folder(path)
     recipe, _ = load_recipe(run)
+    if recipe.machine.accelerator == "cpu":
+        keep_freed_memory()
     if crf is not None:
         look_up("dense CRF", crf, CRF_PRESETS)
         if recipe.task.kind != "segmentation":
