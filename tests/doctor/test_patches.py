@@ -1,5 +1,6 @@
 """Patches apply to the user's file as `patch` applies them, and mend it."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -88,6 +89,20 @@ def test_a_call_gives_way_to_its_object_and_a_layer_to_identity(tmp_path):
     patch = patches.replace_expression(here, patches.without_layer("Softmax"))
     assert patch is not None
     assert "self.norm(x).softmax(dim=1), nn.Identity()" in applied(tmp_path, patch, file)
+
+
+def test_numbers_keep_the_spelling_of_the_file_and_new_ones_their_own(tmp_path):
+    text = "1e-3 * 7\noptimizer = SGD(part(0x10), lr=1e-3)\n"
+
+    def edit(node):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SGD":
+            node.args[0] = ast.parse("0.25 + whole(16)", mode="eval").body
+            return node
+        return None
+
+    file = written(tmp_path, text)
+    patch = patches.replace_expression(place(file, "optimizer ="), edit)
+    assert applied(tmp_path, patch, file) == "1e-3 * 7\noptimizer = SGD(0.25 + whole(16), lr=1e-3)\n"
 
 
 def test_a_line_is_inserted_before_the_whole_statement(tmp_path):

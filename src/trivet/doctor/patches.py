@@ -37,7 +37,7 @@ def replace_expression(place: Place | None, edit: Edit) -> str | None:
     for node in _expressions(statement):
         made = edit(copy.deepcopy(node))
         if made is not None:
-            return _substitute(place.file, node, _text_for(made, node, statement))
+            return _substitute(place.file, node, _text_for(_as_written(made, place.file), node, statement))
     return None
 
 
@@ -189,6 +189,37 @@ def _expressions(statement: ast.stmt) -> Iterator[ast.expr]:
         if isinstance(node, ast.expr):
             yield node
         level += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt)]
+
+
+class _Written(ast.NodeTransformer):
+    """Puts numbers as they stand in the file (`1e-3`, not `0.001`) in the place of their values."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+        text = ast.get_source_segment(self.source, node) if number and hasattr(node, "lineno") else None
+        return ast.Name(text, ast.Load()) if text and self._is(text, node) else node
+
+    @staticmethod
+    def _is(text: str, node: ast.Constant) -> bool:
+        """Whether a text of the file is that number: a node made from other text has places of that one."""
+        try:
+            return bool(ast.literal_eval(text) == node.value)
+        except (SyntaxError, ValueError):
+            return False
+
+
+def _as_written(made: ast.expr, file: str) -> ast.expr:
+    """An expression of which the parts that stand in the file keep its spelling."""
+    try:
+        source = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return made
+    written = _Written(source).visit(made)
+    assert isinstance(written, ast.expr), "only constants are replaced"
+    return written
 
 
 def _text_for(made: ast.expr, replaced: ast.expr, statement: ast.stmt) -> str:
