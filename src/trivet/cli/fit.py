@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from trivet.cli.options import JsonPath, parse_settings, parse_size, show, write_json_option
+from trivet.cli.options import (
+    JsonPath,
+    parse_memory,
+    parse_parts,
+    parse_settings,
+    parse_size,
+    show,
+    write_json_option,
+)
 from trivet.errors import UsageError
 
 
@@ -28,6 +36,12 @@ def fit(
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Images in one forward pass.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Forward passes per optimizer step.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Choose what fits into this much, such as 8GB; see trivet plan.")
+    ] = None,
+    recompute: Annotated[
+        str | None, typer.Option(help="Parts computed again in the backward pass: backbone,neck,head.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of neck and head.")] = None,
     pretrained: Annotated[bool | None, typer.Option(help="Start from ImageNet weights.")] = None,
     augment: Annotated[
@@ -70,6 +84,7 @@ def fit(
         "train.epochs": epochs,
         "train.batch": batch,
         "train.accumulate": accumulate,
+        "train.recompute": parse_parts(recompute),
         "train.lr": lr,
         "train.precision": precision,
         "train.seed": seed,
@@ -89,14 +104,23 @@ def fit(
     } | parse_settings(setting)
     if resume is not None:
         others = {key for key, value in given.items() if value is not None}
-        if others or data or recipe or start_from or prove:
+        if others or data or recipe or start_from or prove or memory:
             raise UsageError(
-                f"--resume goes on with the run's own recipe, and {', '.join(sorted(others)) or 'DATA, --recipe, --from or --prove'} was given too",
+                f"--resume goes on with the run's own recipe, and {', '.join(sorted(others)) or 'DATA, --recipe, --from, --memory or --prove'} was given too",
                 "give --resume alone, or --from to start anew from its weights",
             )
         result = resume_run(resume)
     else:
-        result = fit_data(data, given, recipe=recipe, start_from=start_from, out=out, name=name, prove=prove)
+        result = fit_data(
+            data,
+            given,
+            recipe=recipe,
+            start_from=start_from,
+            out=out,
+            name=name,
+            memory=parse_memory(memory),
+            prove=prove,
+        )
     show(score_text(result.scores, [row.name for row in result.scores.per_class]))
     typer.echo(f"run     {result.folder.path}")
     typer.echo(f"report  {result.folder.report}")

@@ -1,6 +1,7 @@
 """Options that several verbs share, and how their values are read."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,3 +73,34 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[key.strip()] = text
     return values
+
+
+_UNITS = {
+    "": 1 << 30,
+    "b": 1,
+    "kb": 1 << 10,
+    "kib": 1 << 10,
+    "mb": 1 << 20,
+    "mib": 1 << 20,
+    "gb": 1 << 30,
+    "gib": 1 << 30,
+}
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Read `8GB`, `11.5GiB` or `900MB` as bytes; graphics cards are sold in units of 1024, so both spellings mean those.
+
+    Raises:
+        UsageError: If the text is something else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise UsageError(f"--memory is a number with a unit, got {text!r}", "--memory 8GB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_parts(text: str | None) -> tuple[str, ...] | None:
+    """Read `backbone,neck,head`."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

@@ -38,6 +38,7 @@ class VGG16(nn.Module):
     features: tuple[FeatureSpec, ...]
     mean: Colour = (0.485, 0.456, 0.406)
     std: Colour = (0.229, 0.224, 0.225)
+    runs_layers_itself = True
 
     def __init__(
         self,

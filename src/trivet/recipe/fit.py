@@ -37,6 +37,7 @@ def fit(
     start_from: str | Path | None = None,
     out: str | Path = "runs",
     name: str | None = None,
+    memory: int | None = None,
     prove: bool = False,
     listeners: Sequence[Listener] | None = None,
 ) -> FitResult:
@@ -49,6 +50,7 @@ def fit(
         start_from: A run folder or weights file to fine-tune.
         out: Where the run folder is made.
         name: What the run folder is called.
+        memory: Bytes training may take of the device, or of the process on a CPU; see `choose_for_memory`.
         prove: Judge what the doctor finds by paired re-training, afterwards and on copies.
         listeners: Told what happens; `default_listeners` when not given.
 
@@ -65,6 +67,7 @@ def fit(
         start_from=origin,
         out=Path(out),
         name=name,
+        memory=memory,
     )
     weights = None if origin is None else _weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"

@@ -13,6 +13,8 @@ from trivet.errors import UsageError
 from trivet.recipe.audit import MOST_DECODED
 from trivet.recipe.choose import choose
 from trivet.recipe.draft import Draft
+from trivet.recipe.fit_memory import choose_for_memory, measure_on_device
+from trivet.recipe.host_memory import check_host
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
 from trivet.recipe.run import mix_of
@@ -98,6 +100,7 @@ def prepare_run(
     start_from: Path | None = None,
     out: Path = Path("runs"),
     name: str | None = None,
+    memory: int | None = None,
 ) -> tuple[Recipe, Splits, RunFolder]:
     """Read the data, choose what was not given, and make the run folder.
 
@@ -108,6 +111,8 @@ def prepare_run(
         start_from: A run folder whose model is taken, or a weights file.
         out: Where run folders are made.
         name: What the run folder is called; the data set's name when not given.
+        memory: Bytes of the device, or of the process on a CPU: batch, accumulation, precision, recomputation and size
+            are chosen so that training fits, and two steps at the worst case verify it.
 
     Raises:
         UsageError: If the data set or a value cannot be used.
@@ -120,7 +125,11 @@ def prepare_run(
         DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)), task=draft.values.get("task.kind")
     )
     choose(draft, splits, look_at_machine())
+    plan = None
+    if memory is not None:
+        plan = choose_for_memory(draft, splits.train, memory, measuring=measure_on_device)
     made = draft.recipe()
+    check_host(made, plan)
     mix_of(made)  # says what cannot be mixed before anything is written
     if made.train.batch > len(splits.train):
         raise UsageError(

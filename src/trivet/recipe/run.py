@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,17 +23,13 @@ from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.machine import look_at_machine
+from trivet.recipe.precisions import PRECISIONS
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
 from trivet.structures import TaskName
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.loop import Job, Listener, Validation, train
 
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "32": "32-true",
-    "bf16": "bf16-mixed",
-    "16": "16-mixed",
-}
 MIXES: dict[TaskName, tuple[str, ...]] = {
     "detection": ("mosaic", "mixup"),
     "segmentation": ("mosaic",),

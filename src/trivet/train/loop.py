@@ -22,6 +22,7 @@ from trivet.train.history import History
 from trivet.train.interrupt import StopRequest
 from trivet.train.optimizers import build_optimizer
 from trivet.train.processes import anyone
+from trivet.train.recompute import recompute
 from trivet.train.schedules import Schedule
 from trivet.train.settings import TrainSettings
 from trivet.train.state import Position, TrainState
@@ -157,6 +158,7 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
     if settings.batch_norm == "adapt":
         epochs = settings.epochs or ASSUMED_EPOCHS
         adapt_momentum(model, epochs * job.steps_per_epoch)
+    recompute(model, settings.recompute)
     model.to(memory_format=torch.channels_last)
     model.to(job.fabric.device)
     state = TrainState(

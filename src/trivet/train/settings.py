@@ -36,6 +36,8 @@ class TrainSettings:
         patience: Stop after this many validations without a better score; `None` never stops early.
         plain_share: Last share of the budget trained without mosaic and mixup, 0-1.
         seed: Seeds weights, data order and augmentation.
+        recompute: Parts (`backbone`, `neck`, `head`) whose blocks keep their inputs only and run again during the backward
+            pass: less memory for about a third more of their time.
         leave_out: Parts (`head`, `neck.layers.0`) whose parameters the optimizer is not given: they keep their
             first values. Refused unless `leave_out_anyway` is set too, as it is nearly always a mistake.
         leave_out_anyway: Train without `leave_out`'s parameters, to see what that costs.
@@ -61,6 +63,7 @@ class TrainSettings:
     patience: int | None = None
     plain_share: float = 0.2
     seed: int = 0
+    recompute: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     leave_out_anyway: bool = False
 

@@ -1,0 +1,141 @@
+"""A training step of any module on fake tensors, at two batch sizes."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
+
+from trivet.memory.ledger import GRADIENTS, OPTIMIZER, Curve, Ledger, draw_lines
+from trivet.memory.tracker import Scratch, Tracker
+
+BATCHES = (2, 4)
+"""The lines over the batch are drawn through these: a batch norm cannot train on one image, so 1 is none of them."""
+
+
+@runtime_checkable
+class Step(Protocol):
+    """A training step that was set up on fake tensors."""
+
+    module: nn.Module
+
+    def parts(self) -> Mapping[str, Iterable[Tensor]]:
+        """Return what is there before the step, by kind."""
+
+    def optimizer(self) -> Optimizer | None:
+        """Return the optimizer, whose state is asked for after the step."""
+
+    def run(self) -> None:
+        """Take one step."""
+
+
+def account(
+    prepare: Callable[[int], Step], *, batches: Sequence[int] | None = None, scratch: Scratch | None = None
+) -> Curve:
+    """Run a step on fake tensors, at two batch sizes, and return what is alive when.
+
+    Nothing large is allocated, and the global random state is left as it was.
+
+    Args:
+        prepare: Sets the step up for a batch size; called, as the step is, while fake tensors are made.
+        batches: The batch sizes; `BATCHES` if not given.
+        scratch: Bytes that operators need while they run.
+
+    Raises:
+        ValueError: If the step uses something whose size depends on values.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return draw_lines([_run(prepare, batch, scratch) for batch in batches or BATCHES])
+
+
+def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None) -> Ledger:
+    ledger = Ledger(batch)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step = prepare(batch)
+        _make_state(step)
+        tracker = Tracker(ledger, step.module, scratch)
+        tracker.note_all(step.parts(), always=True)
+        tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=True)
+        with tracker, tracker.watching():
+            watch = _GradientWatch(tracker, step.module)
+            step.run()
+            watch.remove()
+        tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=False)
+        tracker.closed = True
+    ledger.add_in_place()
+    return ledger
+
+
+def _make_state(step: Step) -> None:
+    """Let the optimizer make its state, as the first step of training does: from the second on all are alike."""
+    optimizer = step.optimizer()
+    if optimizer is None:
+        return
+    for parameter in step.module.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.empty_like(parameter)
+    with suppress(
+        TypeError, RuntimeError
+    ):  # it wants a closure: its state is made in the step that is watched
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    step.module.zero_grad(set_to_none=True)
+
+
+class _GradientWatch:
+    """Tells the tracker which storages are gradients, as soon as they are."""
+
+    def __init__(self, tracker: Tracker, module: nn.Module) -> None:
+        def grown(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                tracker.note(parameter.grad, GRADIENTS)
+
+        self.handles = [
+            parameter.register_post_accumulate_grad_hook(grown)
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ]
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def _state(optimizer: Optimizer | None) -> list[Tensor]:
+    if optimizer is None:
+        return []
+    return [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor)]
+
+
+def fake_copy(module: nn.Module) -> nn.Module:
+    """Return a module of the same structure whose parameters and buffers are fake; call while fake tensors are made.
+
+    Args:
+        module: Any module; it is left as it is, wherever its tensors are.
+    """
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        memo[id(tensor)] = fake_like(tensor)
+    return copy.deepcopy(module, memo)
+
+
+def fake_like(tensor: Tensor, *, batch: int | None = None) -> Tensor:
+    """Return a fake tensor of the same shape, layout and type on the CPU, with another first side if a batch is given."""
+    shape = list(tensor.shape)
+    if batch is not None and shape:
+        shape[0] = batch
+    last = (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+    layout = torch.channels_last if last else torch.contiguous_format
+    made = torch.empty(shape, dtype=tensor.dtype, device="cpu", memory_format=layout)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(made, requires_grad=tensor.requires_grad)
+    return made.requires_grad_(tensor.requires_grad)

@@ -1,0 +1,251 @@
+"""The verb `plan`: what training by a recipe takes, whether it fits, and what would make it fit."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trivet.memory.plan import Device, MemoryPlan
+from trivet.models.zoo import zoo_entry
+from trivet.recipe.planned_step import WORST_BOXES, plan_recipe
+from trivet.recipe.recipe import Recipe, make_recipe
+
+COMFORTABLE_BATCH = 4
+"""Batch norms want at least so many images in one forward pass."""
+PARTS = ("backbone", "neck", "head")
+SMALLER = (0.75, 0.5)
+"""Shares of the input's side that are tried where nothing else helps."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that makes training take less.
+
+    Args:
+        name: What it is called.
+        values: The recipe keys it sets.
+        arguments: The same as arguments of `trivet fit`.
+        cost: What is lost by it.
+    """
+
+    name: str
+    values: dict[str, Any]
+    arguments: str
+    cost: str
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change, or several, and what they save."""
+
+    change: Change
+    plan: MemoryPlan
+    saves: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The cheapest way to train within the memory there is.
+
+    Args:
+        values: The recipe keys to set.
+        arguments: The same as arguments of `trivet fit`.
+        why: In words, what was needed and what it costs.
+        plan: What training then takes, by batch.
+        batch: Images in one forward pass.
+    """
+
+    values: dict[str, Any]
+    arguments: str
+    why: str
+    plan: MemoryPlan
+    batch: int
+
+
+def recipe_for(name: str, **values: Any) -> Recipe:
+    """Return a recipe to train a published model, for planning: dotted keys as keyword arguments with `__` for the dot.
+
+    Raises:
+        UsageError: If there is no such model or a value does not fit.
+    """
+    entry = zoo_entry(name)
+    given = {key.replace("__", "."): value for key, value in values.items() if value is not None}
+    start = {
+        "data.path": "",
+        "model.name": name,
+        "model.size_hw": (entry.size, entry.size),
+        "model.pretrained": False,
+        "task.kind": entry.task,
+        "train.epochs": 1,
+    }
+    return make_recipe(start | given)
+
+
+def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """Return a recipe with some of its dotted keys set."""
+    plain = recipe.model_dump(exclude={"chosen"}, exclude_none=True)
+    flat = {f"{section}.{key}": value for section, content in plain.items() for key, value in content.items()}
+    return make_recipe(flat | values, recipe.chosen)
+
+
+def changes_of(recipe: Recipe, device: Device) -> list[Change]:
+    """Return what can be changed in a recipe to save memory, the cheapest first."""
+    found: list[Change] = []
+    settings = recipe.train
+    if settings.precision == "32" and device == "cuda":
+        found.append(
+            Change(
+                "mixed precision",
+                {"train.precision": "bf16"},
+                "--precision bf16",
+                "values of 8 significant bits; usually faster",
+            )
+        )
+    for parts in (PARTS[:1], PARTS):
+        if not set(parts) <= set(settings.recompute):
+            found.append(
+                Change(
+                    f"recompute {', '.join(parts)}",
+                    {"train.recompute": parts},
+                    f"--recompute {','.join(parts)}",
+                    "their forward pass runs twice; the gradients stay the same",
+                )
+            )
+    if settings.freeze_backbone < 1:
+        found.append(
+            Change(
+                "frozen backbone",
+                {"train.freeze_backbone": 1.0},
+                "--set train.freeze_backbone=1",
+                "the backbone keeps its pretrained weights",
+            )
+        )
+    for share in SMALLER:
+        size = smaller_size(recipe.model.size_hw, share)
+        if size != recipe.model.size_hw:
+            text = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+            found.append(
+                Change(
+                    f"input of {text} px",
+                    {"model.size_hw": size},
+                    f"--size {text}",
+                    "small objects get smaller",
+                )
+            )
+    return found
+
+
+def smaller_size(size_hw: tuple[int, int], share: float) -> tuple[int, int]:
+    """Return a smaller input: sides that are multiples of 32 and at least 64."""
+    height, width = (max(64, round(side * share / 32) * 32) for side in size_hw)
+    return height, width
+
+
+def remedies_of(
+    recipe: Recipe, plan: MemoryPlan, *, classes: int, device: Device, boxes: int = WORST_BOXES
+) -> list[Remedy]:
+    """Plan each change by itself and return what it saves at the recipe's batch."""
+    batch = recipe.train.batch
+    found = []
+    for change in changes_of(recipe, device):
+        changed = plan_recipe(with_values(recipe, change.values), classes=classes, device=device, boxes=boxes)
+        found.append(Remedy(change, changed, plan.total(batch) - changed.total(batch)))
+    return found
+
+
+def advise(
+    recipe: Recipe,
+    plan: MemoryPlan,
+    memory: int,
+    *,
+    classes: int,
+    device: Device,
+    boxes: int = WORST_BOXES,
+    fixed: Sequence[str] = (),
+) -> Advice | None:
+    """Find the cheapest combination that keeps the effective batch and fits.
+
+    Accumulation is tried first with every combination: it costs nothing but that batch norms see fewer images at a
+    time, and so down to `COMFORTABLE_BATCH` of them. Then, one added to the other: mixed precision, recomputing the
+    backbone, recomputing everything, fewer images at a time with the backbone's batch norms held still, and at last a
+    smaller input.
+
+    Args:
+        recipe: What is wanted; its `batch * accumulate` is kept.
+        plan: What it takes.
+        memory: Bytes there are.
+        classes: How many classes the data set has.
+        device: Where it trains.
+        boxes: The most boxes an image has.
+        fixed: Recipe keys that must stay as they are.
+
+    Returns:
+        The advice; `None` where nothing fits.
+    """
+    wanted = recipe.train.batch * recipe.train.accumulate
+    least = min(COMFORTABLE_BATCH, wanted)
+    few: Advice | None = None
+    for values, words, costs in _combinations(recipe, device, fixed):
+        changed = plan
+        if values:
+            changed = plan_recipe(with_values(recipe, values), classes=classes, device=device, boxes=boxes)
+        batch = _divisor(changed, wanted, memory, recipe.train.batch, fixed)
+        if batch >= least or (batch and "train.batch" in fixed):
+            return _advice(values, words, costs, changed, batch, wanted)
+        if batch and few is None and "model.size_hw" not in values:
+            still = {"train.batch_norm": "frozen-backbone"}
+            few = _advice(
+                values | still,
+                [*words, "--set train.batch_norm=frozen-backbone"],
+                [*costs, f"batch norms would see {batch} at a time: the backbone's keep their statistics"],
+                changed,
+                batch,
+                wanted,
+            )
+        if few is not None and not _cheaper_left(values):
+            return few
+    return few
+
+
+def _cheaper_left(values: dict[str, Any]) -> bool:
+    """Tell whether something cheaper than a smaller input is still to be tried."""
+    return values.get("train.recompute") != PARTS
+
+
+def _combinations(
+    recipe: Recipe, device: Device, fixed: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], list[str], list[str]]]:
+    values: dict[str, Any] = {}
+    words: dict[str, str] = {}
+    costs: dict[str, str] = {}
+    yield {}, [], []
+    for change in changes_of(recipe, device):
+        (key,) = change.values
+        if key in fixed or key == "train.freeze_backbone":
+            continue
+        values |= change.values
+        words[key], costs[key] = change.arguments, f"{change.name}: {change.cost}"
+        yield dict(values), list(words.values()), list(costs.values())
+
+
+def _divisor(plan: MemoryPlan, wanted: int, memory: int, batch: int, fixed: Sequence[str]) -> int:
+    """Return the largest batch that divides the wanted one and fits; 0 where none does."""
+    if "train.batch" in fixed:
+        return batch if plan.fits(batch, memory) else 0
+    divisors = [count for count in range(1, wanted + 1) if wanted % count == 0]
+    return max((count for count in divisors if plan.fits(count, memory)), default=0)
+
+
+def _advice(
+    values: dict[str, Any],
+    words: list[str],
+    costs: list[str],
+    plan: MemoryPlan,
+    batch: int,
+    wanted: int,
+) -> Advice:
+    accumulate = math.ceil(wanted / batch)
+    arguments = [f"--batch {batch}", *([f"--accumulate {accumulate}"] if accumulate > 1 else []), *words]
+    split = [f"{accumulate} forward passes of {batch} images a step"] if accumulate > 1 else []
+    chosen = values | {"train.batch": batch, "train.accumulate": accumulate}
+    return Advice(chosen, " ".join(arguments), "; ".join([*split, *costs]) or "fits as it is", plan, batch)
