@@ -1,5 +1,7 @@
 """Questions that people ask about their training, each ending in the right sentence."""
 
+import re
+
 import pytest
 
 from tests.doctor.programs import HEAD, LOOP
@@ -71,6 +73,15 @@ def test_its_repair_by_data_ends_the_learning(tmp_path):
     assert "self.w.data" in finding.cause
 
 
+def test_its_repair_by_cloning_at_the_start_repairs_nothing(tmp_path):
+    source = fusion("w = self.w.relu()", "w /= w.sum()").replace(
+        "nn.Parameter(torch.ones(2))", "nn.Parameter(torch.ones(2).clone())"
+    )
+    (finding,) = findings(source, tmp_path)
+    assert finding.name == "inplace-on-saved-tensor"
+    assert "`clone()` in `__init__` does not help" in finding.remedy
+
+
 def test_memory_that_nobody_filled(tmp_path):
     source = FUSION.replace("torch.ones(2)", "torch.Tensor(2, 4)").replace("FUSE", "w = self.w.sum(1)") + LOOP
     found = findings(source, tmp_path)
@@ -102,6 +113,58 @@ optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
     (finding,) = findings(source, tmp_path)
     assert finding.name == "lr-too-low"
     assert "a learning rate of 1e-05 is too small" in finding.cause
+
+
+MEMORISED = """
+def samples(count):
+    x = torch.randn(count, 20)
+    y = (x[:, 0] > 0).long()
+    return x, torch.where(torch.rand(count) < NOISE, 1 - y, y)
+x, y = samples(96)
+x_val, y_val = samples(200)
+model = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+loss_function = nn.CrossEntropyLoss()
+for epoch in range(EPOCHS):
+    model.train()
+    right = 0
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        output = model(images)
+        loss_function(output, target).backward()
+        optimizer.step()
+        right += (output.argmax(1) == target).sum().item()
+    model.eval()
+    with torch.no_grad():
+        output = model(x_val)
+        val_loss, val_right = loss_function(output, y_val).item(), (output.argmax(1) == y_val).float().mean().item()
+print(f"train {right / len(x):.2f}, val {val_right:.2f}, val loss {val_loss:.2f}")
+"""
+
+
+def test_095_in_training_against_063(tmp_path):
+    (finding,) = findings(MEMORISED.replace("NOISE", "0.3").replace("EPOCHS", "20"), tmp_path)
+    assert finding.name == "overfitting"
+    assert re.search(
+        r"(9\d|100)% of the training samples are answered rightly, but only [56]\d% of new", finding.title
+    )
+    assert "learns the training samples by heart" in finding.cause
+    assert "keep its weights" in finding.remedy
+
+
+def test_a_validation_loss_that_turns_upward(tmp_path):
+    (finding,) = findings(MEMORISED.replace("NOISE", "0.1").replace("EPOCHS", "40"), tmp_path)
+    assert finding.name == "overfitting"
+    best, last = finding.evidence["best"], finding.evidence["last"]
+    assert (
+        f"the loss on new samples rose from {best:.3g} (step {finding.evidence['best_step']})"
+        in finding.title
+    )
+    assert last > 1.1 * best
+
+
+def test_the_same_training_ended_in_time_is_silent(tmp_path):
+    assert findings(MEMORISED.replace("NOISE", "0.0").replace("EPOCHS", "8"), tmp_path) == []
 
 
 def test_summed_losses_are_no_fault(tmp_path):

@@ -33,7 +33,7 @@ def explain(name: str) -> str:
     if told.wrong:
         parts.append(f"## Example\n\n```python\n{snippet(told.wrong)}\n```")
     if told.right:
-        parts.append(f"Right:\n\n```python\n{snippet(told.right)}\n```")
+        parts.append(f"## What to write instead\n\n```python\n{snippet(told.right)}\n```")
     if told.do:
         parts.append(f"## What to do\n\n{told.do}")
     if name in FIXES:

@@ -1,5 +1,6 @@
 """Runs a script unchanged under the probe, and says what is wrong with its training."""
 
+import importlib.util
 import io
 import os
 import runpy
@@ -83,11 +84,24 @@ def _record(probe: Probe, target: str, arguments: Sequence[str], options: Option
     """Run a script under a probe; returns its exit code."""
     if not module and not Path(target).is_file():
         raise MisuseError(f"there is no script {target!r}")
+    if module and not _is_module(target):
+        raise MisuseError(f"there is no module {target!r}")
     probe.script = target
     code, fault = _run(probe, target, arguments, options, module)
     if fault is not None:
         traceback.print_exception(_without_own_frames(fault))
     return code
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module can be run by its name, from the working folder as with `python -m`."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+    finally:
+        del sys.path[0]
 
 
 def _without_own_frames(fault: BaseException) -> BaseException:
@@ -110,6 +124,7 @@ def _run(
     probe.training.after_step.append(lambda *_: ending.maybe_stop())
     try:
         if module:
+            sys.path.insert(0, str(folder))
             runpy.run_module(target, run_name="__main__", alter_sys=True)
         else:
             sys.path.insert(0, str(Path(target).resolve().parent))

@@ -7,7 +7,7 @@ from statistics import median
 from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
-from trivet.doctor.trace_data import EvaluationTrace
+from trivet.doctor.trace_data import ClassTrace, EvaluationTrace
 
 FEWEST, GAP = 30, 0.15
 """New samples, and the gap between the shares of right answers, that a claim needs."""
@@ -31,14 +31,19 @@ def overfitting(trace: Trace) -> Iterator[Finding]:
     behind = right is not None and known is not None and _behind(right, known, points[-1].samples)
     if not rises and not behind:
         return
+    told = [
+        f"{known:.0%} of the training samples are answered rightly, but only {right:.0%} of new ones"
+    ] * behind
+    if rises:
+        told.append(
+            f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "
+            f"that of training fell from {train_then:.3g} to {train_now:.3g}"
+        )
     optimizer = next((o for o in trace.optimizers if o.steps), None)
     yield Finding(
         "overfitting",
         "warning",
-        f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "
-        f"that of training fell from {train_then:.3g} to {train_now:.3g}"
-        if rises
-        else f"{known:.0%} of the training samples are answered rightly, but only {right:.0%} of new ones",
+        "; ".join(told),
         where(optimizer.place if optimizer else None, "loss"),
         {"best_step": points[lowest].step, "best": losses[lowest], "last": last, "train": train_now}
         | {"train_accuracy": known, "accuracy": right, "evaluated": points[-1].samples},
@@ -87,7 +92,9 @@ def plateau(trace: Trace) -> Iterator[Finding]:
     for item in seen:
         accuracy = sum(item.late_right) / max(1, sum(item.late_counts))
         constant = max(item.late_counts) / max(1, sum(item.late_counts))
-        enough = sum(item.late_counts) >= 200
+        enough = sum(item.late_counts) >= 200 and item.last_step >= 0.8 * trace.steps
+        if any(other is not item and _learns(other) for other in trace.data.classes):
+            continue  # one of several tasks, which may be to tell nothing, as of a reversed gradient
         if enough and item.late_loss >= 0.97 * item.late_constant and accuracy <= constant + 0.04:
             optimizer = next((o for o in trace.optimizers if o.steps), None)
             yield Finding(
@@ -108,3 +115,8 @@ def plateau(trace: Trace) -> Iterator[Finding]:
                 "augmentation; then vary the learning rate by factors of 10",
                 verdict="suspected",
             )
+
+
+def _learns(item: ClassTrace) -> bool:
+    """Whether answers are clearly better than a constant."""
+    return item.late_calls > 0 and item.late_loss < 0.9 * item.late_constant
