@@ -224,6 +224,9 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, metavar="N", help="run every Nth program (and its twin) only"
     )
+    parser.add_argument(
+        "--kinds", nargs="+", default=["healthy", "faulty", "fixed"], help="run these kinds, in this order"
+    )
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="begin no run after so many minutes")
     parser.add_argument("--missed", action="store_true", help="also print what each doctor got wrong")
     options = parser.parse_args()
@@ -242,9 +245,14 @@ def main() -> None:
         needs = tuple(name for name in ("requirements.txt", doctor.requirements) if name)
         python = interpreter(options.work.resolve(), needs)
         warm = Warm(doctor, python) if options.warm else None
-        for program in programs:
+        for program in sorted(programs, key=lambda p: (*options.kinds, p.kind).index(p.kind)):
             late = options.budget is not None and time.monotonic() - began > 60 * options.budget
-            if key(doctor, program) in runs or program.name not in chosen or late:
+            if (
+                key(doctor, program) in runs
+                or program.name not in chosen
+                or late
+                or program.kind not in options.kinds
+            ):
                 continue
             done = (
                 warm.run(program, options.seconds)

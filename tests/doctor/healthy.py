@@ -215,6 +215,119 @@ for epoch in range(3):
     "learnable loss weight": "model = Net()\nlog_s = torch.zeros((), requires_grad=True)\n"
     "optimizer = torch.optim.Adam([*model.parameters(), log_s], lr=1e-3)\n"
     + LOOP.replace("target)\n", "target) * torch.exp(-log_s) + log_s\n"),
+    "buffers": """
+class Centred(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("seen", torch.tensor(0))
+    def forward(self, images):
+        if self.training:
+            self.mean.lerp_(images.mean((0, 2, 3))[:, None, None], 0.1)
+            self.seen += 1
+        return super().forward(images - self.mean)
+model = Centred()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+    + LOOP,
+    "one process of distributed training": """
+import tempfile
+import torch.distributed as dist
+dist.init_process_group("gloo", init_method=f"file://{tempfile.mkdtemp()}/meet", rank=0, world_size=1)
+model = nn.parallel.DistributedDataParallel(Net())
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+    + LOOP
+    + "dist.destroy_process_group()\n",
+    "compiled": "model = torch.compile(Net(), backend='eager')\n"
+    "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP,
+    "loss times a constant": ADAM.replace("lr=1e-3", "lr=1e-3, eps=1e-4")
+    + LOOP.replace("loss.backward()", "(1024.0 * loss).backward()"),
+    "metrics in train mode": ADAM
+    + """
+right = total = 0
+for epoch in range(3):
+    model.train()
+    for images, target in batches(1):
+        out = model(images)
+        optimizer.zero_grad()
+        F.cross_entropy(out, target).backward()
+        optimizer.step()
+        right, total = right + (out.argmax(1) == target).sum().item(), total + len(target)
+    with torch.no_grad():
+        agreed = [(model(images).argmax(1) == target).float().mean() for images, target in batches(1)]
+    model.eval()
+    with torch.no_grad():
+        score = [(model(images + 0.3).argmax(1) == target).float().mean() for images, target in batches(1)]
+""",
+    "batch-norm statistics calibrated before freezing": """
+model = Net()
+model.encoder.requires_grad_(False)
+with torch.no_grad():
+    for images, _ in batches(4):
+        model(images)
+optimizer = torch.optim.Adam(model.head.parameters(), lr=1e-3)
+model.encoder.eval()
+"""
+    + LOOP,
+    "momentum encoder": ADAM
+    + """
+target_net = copy.deepcopy(model).requires_grad_(False)
+predictor = nn.Linear(4, 4)
+optimizer = torch.optim.Adam([*model.parameters(), *predictor.parameters()], lr=1e-3)
+for images, _ in batches():
+    with torch.no_grad():
+        goal = target_net(images)
+    optimizer.zero_grad()
+    (1 - F.cosine_similarity(predictor(model(images + 0.1 * torch.randn_like(images))), goal).mean()).backward()
+    optimizer.step()
+    with torch.no_grad():
+        for slow, fast in zip(target_net.parameters(), model.parameters()):
+            slow.lerp_(fast, 0.02)
+""",
+    "critic whose last bias has no gradient": """
+critic, maker = nn.Sequential(nn.Linear(8, 16), nn.SiLU(), nn.Linear(16, 1)), nn.Linear(4, 8)
+first, second = torch.optim.Adam(critic.parameters(), 1e-3), torch.optim.Adam(maker.parameters(), 1e-3)
+for _ in range(30):
+    real, fake = torch.randn(16, 8), maker(torch.randn(16, 4))
+    first.zero_grad()
+    (critic(fake.detach()).mean() - critic(real).mean()).backward()
+    first.step()
+    second.zero_grad()
+    (-critic(fake).mean()).backward()
+    second.step()
+""",
+    "lazy batch norm": "model = nn.Sequential(nn.LazyConv2d(8, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), "
+    "nn.LazyLinear(4))\nmodel(x[:2])\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP,
+    "one frozen by zeroed gradients": ADAM.replace(
+        "Adam(model.parameters(), lr=1e-3)", "SGD(model.parameters(), lr=0.01)"
+    )
+    + LOOP.replace("    optimizer.step()", "    model.head.bias.grad.zero_()\n    optimizer.step()"),
+    "a table of pixels": """
+levels = torch.randint(0, 17, (400, 64)).float() / 8 - 1
+answer = (levels[:, :32].mean(1) > levels[:, 32:].mean(1)).long()
+model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for epoch in range(4):
+    for rows in torch.randperm(300).split(50):
+        optimizer.zero_grad()
+        F.cross_entropy(model(levels[rows]), answer[rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        model(levels[300:])
+""",
+    "transformed functions": """
+from torch.func import functional_call, grad, vmap
+model = Net().eval()
+values = dict(model.named_parameters())
+def cost(given, image, label):
+    return F.cross_entropy(functional_call(model, given, (image[None],)), label[None])
+each = vmap(grad(cost), in_dims=(None, 0, 0))(values, x[:4], y[:4])
+traced = torch.jit.trace(model, x[:2])
+model.train()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+    + LOOP,
     "restores the best weights": "model = Net()\nstart = copy.deepcopy(model.state_dict())\nmodel.load_state_dict(start)\n"
     "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP,
 }

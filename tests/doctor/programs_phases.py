@@ -113,6 +113,8 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "scheduler-never-steps",
         ADAM
         + """
+import warnings
+warnings.simplefilter("ignore")  # torch warns of the order of the two steps
 scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 4], 0.1)  # HERE
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 for epoch in range(8):

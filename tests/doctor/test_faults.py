@@ -12,7 +12,7 @@ from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
 from trivet.doctor.run import record_script
 
 PROGRAMS = [*STRUCTURE_PROGRAMS, *SIGNAL_PROGRAMS, *PHASE_PROGRAMS]
-WITHOUT_PROGRAM = {"parameter-never-changes", "script-failed", "label-off-by-one"}
+WITHOUT_PROGRAM = {"script-failed", "label-off-by-one"}
 
 
 def diagnose_source(source: str, folder) -> Diagnosis:

@@ -9,9 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from tests.doctor.programs import ADAM, HEAD, LOOP
 from trivet.doctor.checks import CHECKS
+from trivet.doctor.diagnosis import diagnose_trace
 from trivet.doctor.explanations import EXPLANATIONS
 from trivet.doctor.probe import Probe
+from trivet.doctor.probe.ledger import Ledger
+from trivet.doctor.run import record_script
 from trivet.doctor.watch import watch
 
 WRAPPED = [
@@ -100,3 +104,44 @@ def test_only_torch_and_the_standard_library_are_loaded():
 def test_every_finding_is_explained():
     assert EXPLANATIONS.keys() == CHECKS.keys()
     assert all(check.__doc__ for check in CHECKS.values())
+
+
+def test_parametrised_weights_are_not_computed_once_more(tmp_path):
+    """Each reading of such a weight in train mode takes a step of the power iteration."""
+    source = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+layer = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+model = nn.Sequential(layer, nn.ReLU(), nn.Linear(6, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(6):
+    optimizer.zero_grad()
+    model(torch.randn(8, 6)).square().mean().backward()
+    optimizer.step()
+torch.save([p.detach() for p in model.parameters()] + [b for b in model.buffers()], "FILE")
+"""
+    values = []
+    for name in ("plain", "watched"):
+        script = tmp_path / f"{name}.py"
+        script.write_text(source.replace("FILE", str(tmp_path / name)))
+        if name == "plain":
+            exec(compile(script.read_text(), str(script), "exec"), {"__name__": "__main__"})
+        else:
+            record_script(str(script))
+        values.append(torch.load(tmp_path / name))
+    assert all(torch.equal(one, other) for one, other in zip(*values, strict=True))
+
+
+def test_a_fault_of_the_probe_does_not_reach_the_script(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("of the probe")
+
+    monkeypatch.setattr(Ledger, "observe", fail)
+    script = tmp_path / "script.py"
+    script.write_text(HEAD + ADAM + LOOP + "print('done')\n")
+    trace, code = record_script(str(script))
+    assert code == 0
+    assert trace.exception is None
+    assert any("of the probe" in fault for fault in trace.faults)
+    assert "doctor" in diagnose_trace(trace).not_checked

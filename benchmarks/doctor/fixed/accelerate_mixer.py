@@ -47,10 +47,10 @@ def main(epochs=3):
         model.train()
         for rows, target in train:
             with accelerator.accumulate(model):
-                optimizer.zero_grad()
                 loss = criterion(model(rows), target)
                 accelerator.backward(loss)
                 optimizer.step()
+                optimizer.zero_grad()
         model.eval()
         with torch.no_grad():
             right = sum((model(rows).argmax(1) == target).sum().item() for rows, target in test)

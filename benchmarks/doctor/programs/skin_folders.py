@@ -28,8 +28,8 @@ def write_samples(root, n, seed):
 
 class SkinLesions(Dataset):
     def __init__(self, root):
-        self.image_files = [p for p in (root / "images").iterdir()]
-        self.mask_files = [p for p in (root / "masks").iterdir()]
+        self.image_files = sorted((root / "images").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+        self.mask_files = sorted((root / "masks").iterdir(), key=lambda p: p.stat().st_mtime_ns)
 
     def __len__(self):
         return len(self.image_files)

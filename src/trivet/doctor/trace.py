@@ -32,6 +32,7 @@ class OptimizerTrace:
             began, of those where this was looked at.
         windows, cancelled: Windows between two steps with several backward passes; of these the ones in which
             gradients were cleared between the passes.
+        steps_foreign: Recorded steps at which it held tensors that their model had given up.
         emptied: Recorded steps before which gradients that a backward had made were cleared again.
         empty_steps: Steps at which no tensor had a gradient.
         rate_first, rate_max, rate_last: Learning rate of the first group.
@@ -52,6 +53,7 @@ class OptimizerTrace:
     windows: int = 0
     cancelled: int = 0
     emptied: int = 0
+    steps_foreign: int = 0
     empty_steps: int = 0
     weight_decay: float = 0.0
     rate_first: float = 0.0

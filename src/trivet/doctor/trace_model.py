@@ -32,7 +32,7 @@ class ParameterTrace:
         in_eval, in_train: Recorded training steps whose forward found its module in either mode.
         cut: Where the user's code takes it (or what depends on it) out of the graph.
         registered: Whether a module hands it out with `parameters()`.
-        gone, steps_gone: Whether its model holds it no longer, and recorded steps of its optimizer since.
+        gone: Whether its model holds it no longer.
         hidden_at: Where that attribute is set.
         misspelt: An attribute of it, set to False, whose name is nearly `requires_grad`.
         contiguous: Whether its values lie in memory in the order of its shape.
@@ -70,7 +70,6 @@ class ParameterTrace:
     cut: Place | None = None
     registered: bool = True
     gone: bool = False
-    steps_gone: int = 0
     hidden_in: str | None = None
     hidden_at: Place | None = None
     misspelt: str = ""

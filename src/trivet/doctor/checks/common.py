@@ -71,7 +71,7 @@ def falls(trace: Trace, by: float = 0.02) -> bool:
     part = max(1, len(values) // 5)
     fall = median(values[:part]) - median(values[-part:])
     noise = median(abs(b - a) for a, b in pairwise(values)) / (0.6745 * 2**0.5)
-    return fall > by * abs(median(values[:part])) and fall > 2 * noise * (2 / part) ** 0.5
+    return fall > by * abs(median(values[:part])) and fall > 3 * noise * (2 / part) ** 0.5
 
 
 def samples_made_at(trace: Trace) -> Place | None:

@@ -198,7 +198,10 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
         if mix.leak <= 1e-4:
             continue
         softmax = any(word in mix.operation for word in PLAIN_MIXERS)
-        severity: Severity = "note" if not softmax else "error" if mix.per_sample else "warning"
+        foreign = mix.leak > 0.95 and mix.per_sample  # a sample's own input hardly counts
+        severity: Severity = "error" if mix.per_sample else "warning"
+        if not softmax:
+            severity = "warning" if foreign else "note"
         yield Finding(
             "samples-mixed",
             severity,

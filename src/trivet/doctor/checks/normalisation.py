@@ -46,9 +46,12 @@ def batchnorm_momentum(trace: Trace) -> Iterator[Finding]:
 
 
 def _written(norm: BatchNormTrace) -> Place | None:
-    """Where an unusual momentum is written: in the line that makes the layer, or the only place that has the number."""
+    """Where an unusual momentum is written: where the layer is made, or, by a factory, the only place of the number."""
     place, value = norm.place, norm.momentum
-    if place is None or value is None or value == USUAL or _numbers(statement_at(place), value):
+    if place is None or value is None or value == USUAL:
+        return place
+    statement = statement_at(place)
+    if statement is None or "BatchNorm" in ast.unparse(statement) or _numbers(statement, value):
         return place
     lines = _numbers(parsed(place.file), value)
     return (

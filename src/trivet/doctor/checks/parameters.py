@@ -157,7 +157,9 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             for p in held
             if p.observed >= SEEN
             and p.requires_grad
-            and (p.steps_gone >= SEEN or (not p.with_gradient and p.model not in used))
+            and (
+                (p.gone and optimizer.steps_foreign >= SEEN) or (not p.with_gradient and p.model not in used)
+            )
         ]
         missing = _left_out(trace)
         if not foreign or not used or not optimizer.steps:

@@ -195,7 +195,7 @@ class Probe:
             held = [p for group in optimizer.param_groups for p in group["params"]]
             if all(p.grad is None for p in held):
                 record.trace.empty_steps += 1
-            self._note_members(held)
+            self._note_members(record, held)
             self._still = [
                 (entry, parameter)
                 for parameter in held
@@ -228,11 +228,10 @@ class Probe:
         self.data.end_step()
         self.session.advance()
 
-    def _note_members(self, held: list[torch.Tensor]) -> None:
-        for parameter in held:
-            entry = self.ledger.find(parameter)
-            if entry is not None:
-                entry.trace.steps_gone += entry.trace.gone
+    def _note_members(self, record: OptimizerRecord, held: list[torch.Tensor]) -> None:
+        entries = [self.ledger.find(parameter) for parameter in held]
+        record.trace.steps_foreign += any(entry is not None and entry.trace.gone for entry in entries)
+        for parameter, entry in zip(held, entries, strict=True):
             owner = entry.owner() if entry is not None and entry.owner is not None else None
             if entry is not None and owner is not None and parameter.grad is not None:
                 entry.trace.in_train += owner.training

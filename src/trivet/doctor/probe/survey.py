@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.fills import FillWatch
 from trivet.doctor.probe.frozen import FrozenWatch
 from trivet.doctor.probe.ledger import Ledger, is_lazy
@@ -17,6 +18,7 @@ from trivet.doctor.probe.written import sets_attribute, sets_false, written_at
 from trivet.doctor.source import statement, user_frames
 from trivet.doctor.trace_model import BatchNormTrace, ModelTrace, RepeatedModule
 
+MOST_NODES = 1000
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
@@ -88,6 +90,7 @@ class Survey:
 
     def _enter_plain_tensors(self, root: nn.Module, name: str) -> None:
         """Know the tensors that are attributes of modules and require a gradient, but are no parameters."""
+        registered = {id(parameter) for parameter in root.parameters()}
         for path, module in root.named_modules():
             for attribute, value in list(vars(module).items()):
                 if not isinstance(value, torch.Tensor) or not value.requires_grad:
@@ -98,6 +101,9 @@ class Survey:
                 elif not self.modules.called and holder not in self.models[name].made_once:
                     place = written_at(self.files(), sets_attribute(attribute))
                     self.models[name].made_once[holder] = place
+                    for leaf in walk_graph([value], most=MOST_NODES).leaves.values():
+                        if isinstance(leaf, nn.Parameter) and id(leaf) not in registered:
+                            self._enter_parameter(leaf, holder, name, holder)
 
     def _note_gone(self, root: nn.Module) -> None:
         """Mark the parameters that a model no longer holds, as those of a layer that was replaced."""

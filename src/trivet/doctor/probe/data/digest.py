@@ -10,6 +10,8 @@ import torch
 from trivet.doctor.probe.session import Session
 
 MOST_VALUES = 256
+FEWEST, SURE = 4, 16
+"""Values of the smallest sample whose equality is no chance: of measurements, and of anything."""
 FREE_SECONDS = 0.25
 SHARE = 0.01
 
@@ -51,12 +53,22 @@ def integers_of(values: torch.Tensor) -> torch.Tensor:
 
 
 def sample_digests(batch: torch.Tensor) -> torch.Tensor | None:
-    """Return a 64-bit digest a sample [B] of up to 256 evenly spaced values, or `None` for samples below 16 values."""
+    """Return a 64-bit digest a sample [B] of up to 256 evenly spaced values, or `None` for samples of too few values."""
     flat = batch.detach().flatten(1)
-    if flat.shape[1] < 16 or not flat.shape[0] or flat.is_complex():
+    if flat.shape[1] < FEWEST or not flat.shape[0] or flat.is_complex():
+        return None
+    if flat.shape[1] < SURE and not _measured(flat):
         return None
     columns = flat[:, :: max(1, -(-flat.shape[1] // MOST_VALUES))]
     return (integers_of(columns) * _FACTORS[: columns.shape[1]].to(columns.device)).sum(1)
+
+
+def _measured(rows: torch.Tensor) -> bool:
+    """Whether most columns of a table hold measurements: fractions that hardly ever repeat."""
+    if not rows.is_floating_point():
+        return False
+    different = (rows.sort(0).values.diff(dim=0) != 0).float().mean(0) if len(rows) > 1 else rows.new_zeros(1)
+    return bool(((rows != rows.round()).any(0) & (different > 0.5)).float().mean() >= 0.5)
 
 
 def plain_samples(batch: torch.Tensor, least: int = 6) -> torch.Tensor:
