@@ -28,6 +28,7 @@ _HOMES = {
     "fit": "trivet.recipe.fit",
     "load_run": "trivet.recipe.run_folder",
     "load_weights": "trivet.models.weights",
+    "plan_memory": "trivet.memory.plan",
     "predict": "trivet.recipe.predict",
     "predict_files": "trivet.recipe.predict_files",
     "read_dataset": "trivet.data.sources",
