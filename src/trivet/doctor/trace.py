@@ -217,11 +217,21 @@ class BackwardTrace:
 
 
 @dataclass
+class FailureTrace:
+    """A layer of torch whose forward raised: its text, shapes and types of what it was given, where it is made."""
+
+    layer: str
+    given: str = ""
+    place: Place | None = None
+
+
+@dataclass
 class ExceptionTrace:
     """What ended the script: type, message, the user's lines (innermost first) and what is known besides.
 
     Args:
         forward: The user's lines of the forward operation whose backward failed.
+        failed: The innermost layer of torch that raised it.
         in_place: Lines of the user's code that change a tensor in place, those on the failing path first.
     """
 
@@ -230,6 +240,7 @@ class ExceptionTrace:
     places: list[Place] = field(default_factory=list)
     forward: list[Place] = field(default_factory=list)
     in_place: list[Place] = field(default_factory=list)
+    failed: FailureTrace | None = None
 
 
 @dataclass

@@ -267,15 +267,18 @@ def script_failed(trace: Trace) -> Iterator[Finding]:
     fault = trace.exception
     if fault is None:
         return
-    place = fault.places[0] if fault.places else None
+    place, failed = fault.places[0] if fault.places else None, fault.failed
     raised = f"raised at `{place.code}`" if place else ""
     cause, remedy = translated(fault.message) or (raised, "see the traceback")
+    if failed is not None and failed.place is not None:
+        cause += f"; the layer is `{failed.layer}`, made at {failed.place}, and is given {failed.given}"
     yield Finding(
         "script-failed",
         "error",
         f"the script ended with {fault.kind}: {fault.message.splitlines()[0] if fault.message else ''}",
         where(place),
-        {"kind": fault.kind, "path": [str(item) for item in fault.places[:6]]},
+        {"kind": fault.kind, "path": [str(item) for item in fault.places[:6]]}
+        | ({"layer": failed.layer, "given": failed.given} if failed else {}),
         cause,
         remedy,
         verdict="proven",

@@ -50,6 +50,8 @@ def assemble(probe: "Probe") -> Trace:
         trace.exception = describe_exception(
             probe.exception, probe.training.failed_forward, probe.training.failed_graph
         )
+        if trace.exception.places[:1] != trace.exception.forward[:1] or not trace.exception.forward:
+            trace.exception.failed = probe.modules.failed
     return trace
 
 

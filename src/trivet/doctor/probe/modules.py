@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trivet.doctor.probe.loads import describe_load
+from trivet.doctor.probe.describe import describe_failure, describe_input, describe_load
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, user_place
-from trivet.doctor.trace import InputTrace, LoadTrace
+from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
@@ -71,6 +71,7 @@ class ModuleWatch:
         self.loads: list[LoadTrace] = []
         self._frozen: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
         self.compiled = False
+        self.failed: FailureTrace | None = None
         self.called = False
         """Whether a module with parameters was called."""
         self.unseen: Callable[[], bool] = lambda: True
@@ -184,7 +185,11 @@ class ModuleWatch:
                             watch._note_evaluation(unwrapped(self))
                     if session.recording:
                         watch._enter(self, args)
-                output = original(self, *args, **kwargs)
+                try:
+                    output = original(self, *args, **kwargs)
+                except Exception:
+                    watch._note_failure(self, args)
+                    raise
                 with session.shielded():
                     if session.recording:
                         for observe in watch.observers:
@@ -243,6 +248,12 @@ class ModuleWatch:
         trained = calls is not None and (calls.train_gradient or calls.eval_gradient)
         if self.session.active and not trained:  # a trained model gets its best or averaged weights back
             self.loads += describe_load(module, state, strict=strict)
+
+    def _note_failure(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Keep the innermost layer of torch whose forward raised."""
+        if self.failed is None and type(module).__module__.startswith("torch.nn"):
+            with self.session.shielded():
+                self.failed = describe_failure(module, args, self.place_of(module))
 
     def _enter_root(self, module: nn.Module) -> None:
         if type(module).__name__ == "OptimizedModule":
@@ -340,7 +351,7 @@ class ModuleWatch:
                 and value.numel() > 1
             ):
                 with self.session.measured():
-                    root.input = _describe_input(module, value, self.place_of(module))
+                    root.input = describe_input(module, value, self.place_of(module), norms=NORMS)
         elif local.first_layer is not module:
             if root.input is not None and isinstance(module, NORMS) and local.first_layer is not None:
                 root.input.normalised_next = root.input.normalised_next or not getattr(local, "second", None)
@@ -379,22 +390,3 @@ def _updates_statistics(module: nn.Module) -> bool:
     norms = [layer for layer in mode_dependent_layers(module) if isinstance(layer, BATCH_NORMS)]
     cumulative = bool(norms) and all(layer.momentum is None for layer in norms)
     return cumulative or not any(layer.training for layer in mode_dependent_layers(module))
-
-
-def _describe_input(module: nn.Module, value: torch.Tensor, place: Place | None) -> InputTrace:
-    sample = value.detach().flatten()[: 1 << 18].float()
-    inner = value.detach()[:32].transpose(0, 1).flatten(1).float() if value.ndim == 4 else sample[None]
-    return InputTrace(
-        model="",
-        layer=type(module).__name__,
-        kind="norm" if isinstance(module, NORMS) else "layer",
-        place=place,
-        shape=list(value.shape),
-        batches=1,
-        mean=float(sample.mean()),
-        std=float(sample.std()),
-        low=float(sample.min()),
-        high=float(sample.max()),
-        inner_std=float(inner.var(1).mean().sqrt()),
-        inner_range=float((inner.amax(1) - inner.amin(1)).max()),
-    )

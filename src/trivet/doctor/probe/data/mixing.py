@@ -3,6 +3,7 @@
 import copy
 import random
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +118,8 @@ def _undisturbed(session: Session) -> Iterator[None]:
     session.active = False
     torch.set_anomaly_enabled(False, True)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the script has heard it already
             yield
     finally:
         session.active = True

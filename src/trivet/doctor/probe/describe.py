@@ -1,0 +1,62 @@
+"""Describes what is brought to a model: by `load_state_dict`, as its input, or in the call that failed."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trivet.doctor.probe.ledger import is_lazy
+from trivet.doctor.source import Place, user_place
+from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
+
+
+def describe_load(module: nn.Module, state: Any, *, strict: bool) -> list[LoadTrace]:
+    """Return the record of a call, or none for a state that is no mapping."""
+    if not hasattr(state, "items"):
+        return []
+    own = module.state_dict()
+    given = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    matched = [key for key in given if isinstance(own.get(key), torch.Tensor) and not is_lazy(own[key])]
+    same = [key for key in matched if given[key].data_ptr() == own[key].data_ptr() and given[key].numel()]
+    return [
+        LoadTrace(
+            model=type(module).__name__,
+            place=user_place(),
+            strict=strict,
+            given=len(given),
+            matched=len(matched),
+            own=len(same),
+            wanted=len(own),
+            example_given=next((key for key in given if key not in own), ""),
+            example_wanted=next((key for key in own if key not in given), ""),
+        )
+    ]
+
+
+def describe_failure(module: nn.Module, args: tuple[Any, ...], place: Place | None) -> FailureTrace:
+    """Return the record of a layer whose forward raised."""
+    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+    given = ", ".join(f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" for value in tensors)
+    return FailureTrace(repr(module).splitlines()[0][:200], given, place)
+
+
+def describe_input(
+    module: nn.Module, value: torch.Tensor, place: Place | None, norms: tuple[type, ...]
+) -> InputTrace:
+    """Return the range of what a first layer is given."""
+    sample = value.detach().flatten()[: 1 << 18].float()
+    inner = value.detach()[:32].transpose(0, 1).flatten(1).float() if value.ndim == 4 else sample[None]
+    return InputTrace(
+        model="",
+        layer=type(module).__name__,
+        kind="norm" if isinstance(module, norms) else "layer",
+        place=place,
+        shape=list(value.shape),
+        batches=1,
+        mean=float(sample.mean()),
+        std=float(sample.std()),
+        low=float(sample.min()),
+        high=float(sample.max()),
+        inner_std=float(inner.var(1).mean().sqrt()),
+        inner_range=float((inner.amax(1) - inner.amin(1)).max()),
+    )
