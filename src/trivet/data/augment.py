@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 
+from trivet.data.colour import change_colours
 from trivet.data.letterbox import letterbox
 from trivet.data.mask_check import checked_mask
 from trivet.data.place import cut_boxes, place, turn
@@ -107,13 +108,13 @@ class DefaultAugmentation:
     orientation: str = "upright"
     min_visible: float = 0.3
     min_side: float = 1.0
-    _colour: Any = field(init=False, repr=False, compare=False)
+    _worse: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise UsageError(f"an augmentation's strength is from 0 to 1, got {self.strength}")
         _check_orientation(self.orientation)
-        object.__setattr__(self, "_colour", _colour(self.strength))
+        object.__setattr__(self, "_worse", _worse(self.strength))
 
     def __reduce__(self) -> tuple[type, tuple]:
         # Made anew where it is unpickled, so that no worker imports Albumentations without `_albumentations`.
@@ -138,12 +139,16 @@ class DefaultAugmentation:
             source=source,
             target=target,
             fill_rgb=self.fill_rgb,
+            shrinking="quick",
             min_visible=self.min_visible,
             min_side=self.min_side,
         )
         sample = turn(sample, mirror=mirror, flip=flip, transpose=transpose)
-        _seed(self._colour, rng)
-        return replace(sample, image=self._colour(image=sample.image)["image"])
+        image = change_colours(sample.image, rng, strength=self.strength)
+        if rng.random() < 0.25 * self.strength:
+            _seed(self._worse, rng)
+            image = self._worse(image=image)["image"]
+        return replace(sample, image=image)
 
 
 @dataclass(frozen=True)
@@ -302,25 +307,16 @@ def _seed(compose: Any, rng: np.random.Generator) -> None:
     compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
 
 
-def _colour(strength: float) -> Any:
-    """Return the pixel changes of the default, as a Compose: brightness, contrast, hue, blur, noise, grey."""
+def _worse(strength: float) -> Any:
+    """Return what makes a picture worse as a Compose: blur, compression or noise, one of them."""
     library = _albumentations()
-    worse = [
+    ways = [
         library.GaussianBlur(blur_limit=(3, 5), p=1),
         library.MotionBlur(blur_limit=(3, 5), p=1),
         library.ImageCompression(quality_range=(40, 90), p=1),
         library.GaussNoise(std_range=(0.01, 0.01 + 0.05 * strength), noise_scale_factor=0.5, p=1),
     ]
-    return library.Compose(
-        [
-            # Gamma does most of the brightening: it leaves detail in what is bright or dark already.
-            library.RandomGamma((100 / (1 + 0.7 * strength), 100 * (1 + 0.7 * strength)), p=0.6),
-            library.RandomBrightnessContrast(0.15 * strength, 0.25 * strength, p=0.6),
-            library.HueSaturationValue(round(20 * strength), round(40 * strength), 0, p=0.5),
-            library.OneOf(worse, p=0.25 * strength),
-            library.ToGray(p=0.05 * strength),
-        ]
-    )
+    return library.Compose([library.OneOf(ways, p=1)])
 
 
 def _albumentations() -> Any:

@@ -181,6 +181,7 @@ def _part(
         source=source,
         target=target,
         fill_rgb=fill_rgb,
+        shrinking="quick",
         min_visible=min_visible,
         min_side=1.0,
     )

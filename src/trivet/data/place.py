@@ -16,8 +16,9 @@ from trivet.structures import IGNORE_LABEL, Placement, Sample
 Region: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in whole pixels, right and bottom exclusive."""
 
-SHRINKING = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
-"""How pixels are averaged when an image shrinks: `area` covers every pixel, `linear` is faster and may alias."""
+SHRINKING = ("area", "quick", "linear")
+"""How pixels are averaged when an image shrinks: `area` covers every pixel; `quick` is linear down to half the size, as
+every pixel still counts there, and area below; `linear` may alias."""
 
 
 def place(
@@ -52,11 +53,10 @@ def place(
     boxes, keep = cut_boxes(_map(sample.boxes_xyxy, view), target, min_visible=min_visible, min_side=min_side)
     mask = sample.mask
     if mask is not None:
-        small = _resize(mask, source, target, cv2.INTER_NEAREST_EXACT)
-        mask = _pad(small, size_hw, target, IGNORE_LABEL)
+        mask = _onto(mask, size_hw, source, target, IGNORE_LABEL, "nearest")
     return replace(
         sample,
-        image=_pad(_resize(sample.image, source, target, SHRINKING[shrinking]), size_hw, target, fill_rgb),
+        image=_onto(sample.image, size_hw, source, target, fill_rgb, shrinking),
         boxes_xyxy=boxes[keep],
         labels=sample.labels[keep],
         crowd=sample.crowd[keep],
@@ -135,20 +135,36 @@ def _map(boxes_xyxy: np.ndarray, view: Placement) -> np.ndarray:
     return boxes_xyxy.astype(np.float64) * scale + offset
 
 
-def _resize(pixels: np.ndarray, source: Region, target: Region, shrinking: int) -> np.ndarray:
-    part = pixels[source[1] : source[3], source[0] : source[2]]
-    height, width = target[3] - target[1], target[2] - target[0]
-    if part.shape[:2] == (height, width):
-        return part
-    shrinks = height <= part.shape[0] and width <= part.shape[1]
-    # INTER_AREA repeats pixels when it enlarges; linear is right there.
-    how = cv2.INTER_LINEAR if shrinking == cv2.INTER_AREA and not shrinks else shrinking
-    return cv2.resize(part, (width, height), interpolation=how)
-
-
-def _pad(
-    part: np.ndarray, size_hw: tuple[int, int], target: Region, fill: int | tuple[int, int, int]
+def _onto(
+    pixels: np.ndarray,
+    size_hw: tuple[int, int],
+    source: Region,
+    target: Region,
+    fill: int | tuple[int, int, int],
+    shrinking: str,
 ) -> np.ndarray:
+    """Resize a part of an image straight into its place on a canvas."""
+    part = pixels[source[1] : source[3], source[0] : source[2]]
     left, top, right, bottom = target
-    edges = (top, size_hw[0] - bottom, left, size_hw[1] - right)
-    return cv2.copyMakeBorder(part, *edges, cv2.BORDER_CONSTANT, value=fill)
+    whole = (left, top, right, bottom) == (0, 0, size_hw[1], size_hw[0])
+    canvas = np.empty((*size_hw, *pixels.shape[2:]), pixels.dtype)
+    if not whole:
+        canvas[:top], canvas[bottom:] = fill, fill
+        canvas[top:bottom, :left], canvas[top:bottom, right:] = fill, fill
+    room = canvas[top:bottom, left:right]
+    if part.shape == room.shape:
+        room[...] = part
+    else:
+        how = _interpolation(part.shape[:2], room.shape[:2], shrinking)
+        room[...] = cv2.resize(part, (right - left, bottom - top), interpolation=how)
+    return canvas
+
+
+def _interpolation(from_hw: tuple[int, int], to_hw: tuple[int, int], shrinking: str) -> int:
+    if shrinking == "nearest":
+        return int(cv2.INTER_NEAREST_EXACT)
+    # INTER_AREA repeats pixels when it enlarges; linear is right there.
+    shrinks = to_hw[0] <= from_hw[0] and to_hw[1] <= from_hw[1]
+    skips = 2 * to_hw[0] < from_hw[0] or 2 * to_hw[1] < from_hw[1]
+    by_area = shrinks and (shrinking == "area" or (shrinking == "quick" and skips))
+    return int(cv2.INTER_AREA if by_area else cv2.INTER_LINEAR)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -74,6 +75,7 @@ def build_chain(
             return None
         if drop_path.drop_prob:
             keep = drop_path(x.new_ones(images, 1, 1, 1)).reshape(images, 1).repeat(1, channels)
+    assert isinstance(norm, nn.BatchNorm2d), "norm_with was asked"
     return Chain(tuple(links), End(norm, known, keep, shortcut))
 
 
@@ -124,7 +126,7 @@ def _is_pointwise(conv: nn.Conv2d) -> bool:
     )
 
 
-def _can_squeeze(squeeze: nn.Module) -> bool:
+def _can_squeeze(squeeze: nn.Module) -> TypeGuard[SQUEEZE]:
     return (
         type(squeeze) is SQUEEZE
         and not any(has_hooks(module) for module in squeeze.modules())

@@ -146,9 +146,9 @@ def _convolve(link: Link, view: View, *, normed: bool) -> tuple[Tensor, Tensor |
 
 
 def _views(chain: Chain, saved: Sequence[Tensor | None]) -> list[View]:
-    readers = (*chain.links, chain.end)
+    readers: tuple[Link | End, ...] = (*chain.links, chain.end)
     return [
-        View(here, kept, reader.norm and reader.norm.bias, reader.activation, gate)
+        View(here, kept, None if reader.norm is None else reader.norm.bias, reader.activation, gate)
         for reader, here, kept, gate in zip(readers, saved[::3], saved[1::3], saved[2::3], strict=True)
         if here is not None
     ]

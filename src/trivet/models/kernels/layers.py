@@ -78,7 +78,7 @@ class FastInvertedResidual(INVERTED_RESIDUAL):
             Piece(self.conv_pwl, self.bn2, squeeze=self.se),
         )
         end: dict[str, Any] = {"norm": self.bn3, "drop_path": self.drop_path, "shortcut": self.has_skip}
-        chain = None if has_hooks(self.aa) else build_chain(x, pieces, **end)
+        chain = build_chain(x, pieces, **end)
         return super().forward(x) if chain is None else run_chain(chain, x)
 
 
@@ -89,7 +89,7 @@ class FastDepthwiseSeparable(DEPTHWISE_SEPARABLE):
         """Convolve each channel, project."""
         pieces = (Piece(self.conv_dw), Piece(self.conv_pw, self.bn1, squeeze=self.se))
         end: dict[str, Any] = {"norm": self.bn2, "drop_path": self.drop_path, "shortcut": self.has_skip}
-        chain = None if has_hooks(self.aa) else build_chain(x, pieces, **end)
+        chain = build_chain(x, pieces, **end)
         return super().forward(x) if chain is None else run_chain(chain, x)
 
 

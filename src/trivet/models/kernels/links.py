@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from trivet.models.backbone import SQUEEZE
 from trivet.models.kernels.activations import Activation
 from trivet.models.kernels.shape import Shape
 
@@ -29,7 +30,7 @@ class Link:
     shape: Shape | None = None
     norm: nn.BatchNorm2d | None = None
     activation: Activation = _PLAIN
-    squeeze: nn.Module | None = None
+    squeeze: SQUEEZE | None = None
 
 
 @dataclass(frozen=True)

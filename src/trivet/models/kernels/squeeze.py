@@ -2,10 +2,12 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+from trivet.models.backbone import SQUEEZE
 
 
-def gate_from(squeeze: nn.Module, pooled: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+def gate_from(squeeze: SQUEEZE, pooled: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
     """Return the factor of each image and channel from their means, by timm's `SqueezeExcite`."""
     x = squeeze.act1(squeeze.conv_reduce(pooled[:, :, None, None]))
     gate: Tensor = squeeze.gate(squeeze.conv_expand(x))
@@ -13,7 +15,7 @@ def gate_from(squeeze: nn.Module, pooled: Float[Tensor, "b c"]) -> Float[Tensor,
 
 
 def gate_gradients(
-    squeeze: nn.Module, pooled: Float[Tensor, "b c"], dgate: Float[Tensor, "b c"]
+    squeeze: SQUEEZE, pooled: Float[Tensor, "b c"], dgate: Float[Tensor, "b c"]
 ) -> tuple[Float[Tensor, "b c"], dict[int, Tensor]]:
     """Return the gradient of the means, and those of the module's parameters by their ids."""
     with torch.enable_grad():
