@@ -28,3 +28,18 @@ def test_the_label_folder_is_chosen_where_there_are_several(shared_data, capsys)
 def test_a_folder_with_nothing_in_it(tmp_path, capsys):
     assert run(["audit", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_outlines_as_masks_show_which_pixels_have_several_labels(shared_data, tmp_path, capsys):
+    page, data = tmp_path / "audit.html", tmp_path / "audit.json"
+    trash = str(shared_data / "trash_competition_sample")
+    code = run(["audit", trash, "--task", "segmentation", "--html", str(page), "--json", str(data)])
+    assert code == 0
+    found = {item["name"]: item for item in json.loads(data.read_text())["findings"]}
+    assert found["overlapping-labels"]["evidence"]["images"] == 12
+    text = page.read_text()
+    assert text.count("marked red") == 6
+    assert "image/0003.jpg: 2.35% of the pixels" in text
+    assert "77.11%" in text
+    assert run(["audit", trash, "--task", "masks"]) == 2
+    assert "segmentation" in capsys.readouterr().err

@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from tests.data.tiny_cifar import write_mosaics
 from trivet.data.audit import CHECKS, audit_dataset
 from trivet.data.problems import PROBLEMS
 from trivet.data.sources import read_dataset
@@ -149,3 +150,12 @@ def test_nothing_there_is_told(tmp_path):
 def test_every_check_is_a_function_of_the_context_and_every_problem_has_a_remedy():
     assert all(check.__doc__ for check in CHECKS.values())
     assert all(kind.remedy.endswith(".") for kind in PROBLEMS.values())
+
+
+def test_images_with_a_class_each_are_not_asked_for_boxes(tmp_path):
+    write_mosaics(tmp_path)
+    audit = audit_dataset(tmp_path)
+    assert {found.name for found in audit.findings} == {"rare-class"}
+    assert audit.statistics["classes"][0]["images"] == {"train": 6, "test": 4}
+    assert set(audit.not_checked.values()) == {"the images are not files of their own"}
+    assert "boxes" not in audit.text()

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.data.tables import context_of, table
@@ -22,6 +23,16 @@ def test_a_class_without_training_box_is_told_also_where_others_have_it():
     assert found.title == "1 class has no training box: class1"
     assert found.evidence == {"classes": ["class1"], "in_other_splits": ["class1"]}
     assert audit_classes.absent_classes(context_of(table(boxes(1, 1, 1)))) == []
+
+
+def test_images_with_a_class_each_are_counted_as_images():
+    labels = np.array([0] * 12 + [1])
+    train = replace(table(*[[]] * 13), task="classification", class_labels=labels)
+    context = context_of(train)
+    assert context.splits.task == "classification"
+    assert only(audit_classes.absent_classes(context)).title == "1 class has no training image: class2"
+    assert only(audit_classes.rare_classes(context)).evidence == {"images": {"class1": 1}}
+    assert "12 times the training images of class1" in only(audit_classes.uneven_classes(context)).title
 
 
 def test_crowd_regions_are_no_examples():

@@ -55,8 +55,8 @@ def test_the_picture_shows_the_image_darkened(shared_data):
     train = read_dataset(shared_data / "trash_competition_sample", task="segmentation").train
     picture, image = contested_picture(train, 0), train.image(0)
     contested = contested_pixels(train, 0)
-    assert (picture[~contested] == image[~contested] // 3).all()
-    assert (picture[contested][:, 0] >= 127).all()
+    assert (picture[~contested] == image[~contested] // 2).all()
+    assert (picture[contested][:, 0] >= 191).all()
 
 
 def test_ignored_boxes_do_not_count(dataset):

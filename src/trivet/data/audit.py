@@ -25,8 +25,8 @@ from trivet.data.audit_images import (
 from trivet.data.audit_masks import classes_of_pixels, unlabelled_pixels, unusable_masks
 from trivet.data.audit_outlines import overlapping_labels, rectangular_outlines
 from trivet.data.audit_sequences import sequences_across_splits
-from trivet.data.box_statistics import describe
-from trivet.data.dataset import Splits
+from trivet.data.box_statistics import describe, describe_classes
+from trivet.data.dataset import Dataset, Splits
 from trivet.data.fingerprints import Fingerprints, fingerprint
 from trivet.data.mask_statistics import describe_masks
 from trivet.data.mask_survey import survey_masks
@@ -67,6 +67,25 @@ MASK_CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
     "colour": images_without_colour,
     "ids and labels": ids_apart_from_labels,
 }
+CLASS_CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
+    name: CHECKS[name]
+    for name in (
+        "unreadable images",
+        "equal images and leaks",
+        "recordings in several splits",
+        "classes without examples",
+        "rare classes",
+        "class balance",
+        "colour",
+        "ids and labels",
+    )
+}
+CHECKS_OF: Mapping[TaskName, Mapping[str, Callable[[AuditContext], list[Finding]]]] = {
+    "detection": CHECKS,
+    "segmentation": MASK_CHECKS,
+    "classification": CLASS_CHECKS,
+}
+_WHY_NO_FILES = ("the image files are not there", "the images are not files of their own")
 _NEED_PIXELS = (
     "unreadable images",
     "equal images and leaks",
@@ -110,11 +129,8 @@ class Audit:
 
     def text(self) -> str:
         """Return the audit in words, for a terminal."""
-        masks = self.splits.task == "segmentation"
         lines = [
-            f"{split.split:5} {len(split):>7,} images {len(split) if masks else len(split.truth.labels):>9,} "
-            f"{'masks' if masks else 'boxes'}"
-            for split in self.splits.given
+            f"{split.split:5} {len(split):>7,} images{self._truth_of(split)}" for split in self.splits.given
         ]
         lines += [f"made  {self.splits.made}"] if self.splits.made else []
         lines += [f"note  {note}" for note in self.splits.notes]
@@ -127,6 +143,13 @@ class Audit:
         return "\n".join(
             "".join(letter if letter.isprintable() else "?" for letter in line) for line in lines
         )
+
+    def _truth_of(self, split: Dataset) -> str:
+        """Return how much truth a split has, where that is not one a picture by its nature."""
+        if self.splits.task == "classification":
+            return ""
+        masks = self.splits.task == "segmentation"
+        return f" {len(split):>9,} masks" if masks else f" {len(split.truth.labels):>9,} boxes"
 
 
 def audit_dataset(
@@ -177,10 +200,10 @@ def audit_dataset(
         else None
     )
     context = AuditContext(splits, size_hw or (512, 512), anchors or AnchorSpec(), prints, surveys)
-    checks = MASK_CHECKS if masks else CHECKS
+    checks = CHECKS_OF[splits.task]
     not_checked = {}
     if prints is None:
-        why = "not asked for" if there else "the image files are not there"
+        why = "not asked for" if there else _WHY_NO_FILES[splits.train.pictures is not None]
         not_checked = {name: why for name in _NEED_PIXELS if name in checks}
     findings = _of_problems(splits)
     for name, check in checks.items():
@@ -189,10 +212,18 @@ def audit_dataset(
     return Audit(
         splits,
         tuple(by_importance(findings)),
-        describe_masks(splits, surveys) if surveys else describe(splits, context.size_hw, context.anchors),
+        _statistics(context),
         not_checked,
         time.perf_counter() - start,
     )
+
+
+def _statistics(context: AuditContext) -> dict[str, object]:
+    if context.surveys is not None:
+        return describe_masks(context.splits, context.surveys)
+    if context.splits.task == "classification":
+        return describe_classes(context.splits)
+    return describe(context.splits, context.size_hw, context.anchors)
 
 
 def _read(

@@ -4,6 +4,7 @@ import numpy as np
 
 from trivet.data.audit_context import AuditContext, counted
 from trivet.data.box_statistics import class_counts
+from trivet.data.dataset import Splits
 from trivet.doctor.finding import Finding
 
 FEW = 10
@@ -25,11 +26,12 @@ def absent_classes(context: AuditContext) -> list[Finding]:
         )
     ]
     shown = ", ".join(names[label] for label in absent[:10])
+    one, many = _examples(context.splits)
     return [
         Finding(
-            name="class-without-boxes",
+            name=f"class-without-{many}",
             severity="warning",
-            title=f"{counted(len(absent), 'class has', 'classes have')} no training box: {shown}",
+            title=f"{counted(len(absent), 'class has', 'classes have')} no training {one}: {shown}",
             evidence={"classes": [names[label] for label in absent], "in_other_splits": elsewhere},
             cause="The class list names more than the training images show.",
             remedy="Add examples to the training split, divide the set anew, or take the class off the list.",
@@ -46,12 +48,13 @@ def rare_classes(context: AuditContext) -> list[Finding]:
         return []
     counts = {context.splits.labels.names[label]: int(train[label]) for label in rare}
     shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:10])
+    _, many = _examples(context.splits)
     return [
         Finding(
             name="rare-class",
             severity="warning",
-            title=f"{counted(len(rare), 'class has', 'classes have')} fewer than {FEW} training boxes: {shown}",
-            evidence={"boxes": counts},
+            title=f"{counted(len(rare), 'class has', 'classes have')} fewer than {FEW} training {many}: {shown}",
+            evidence={many: counts},
             cause="There is little to learn these classes from, and their scores will be mostly chance.",
             remedy="Add examples, or join the class with one like it.",
             verdict="proven",
@@ -70,14 +73,15 @@ def uneven_classes(context: AuditContext) -> list[Finding]:
     if ratio < UNEVEN:
         return []
     names = context.splits.labels.names
+    _, many = _examples(context.splits)
     return [
         Finding(
             name="class-imbalance",
             severity="note",
-            title=f"{names[most]} has {ratio:.0f} times the training boxes of {names[least]}",
+            title=f"{names[most]} has {ratio:.0f} times the training {many} of {names[least]}",
             evidence={"most": int(train[most]), "least": int(train[least]), "ratio": ratio},
             cause="Some things are seen more often than others.",
-            remedy="Judge the classes one by one: a mean over boxes hides the rare ones. Show their images more often.",
+            remedy=f"Judge the classes one by one: a mean over {many} hides the rare ones. Show their images more often.",
             verdict="proven",
         )
     ]
@@ -99,3 +103,8 @@ def ids_apart_from_labels(context: AuditContext) -> list[Finding]:
             verdict="proven",
         )
     ]
+
+
+def _examples(splits: Splits) -> tuple[str, str]:
+    """Return what stands for a class: one of it, and many."""
+    return ("image", "images") if splits.task == "classification" else ("box", "boxes")

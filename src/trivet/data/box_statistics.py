@@ -33,7 +33,9 @@ def sides_of(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def class_counts(dataset: Dataset) -> np.ndarray:
-    """Return int64 `[classes]`: how many boxes of each class there are, crowd left out."""
+    """Return int64 `[classes]`: how many boxes of each class there are, crowd left out, or how many images of it."""
+    if dataset.class_labels is not None:
+        return np.bincount(dataset.class_labels, minlength=len(dataset.labels))
     return np.bincount(dataset.truth.labels[~dataset.truth.crowd], minlength=len(dataset.labels))
 
 
@@ -83,10 +85,31 @@ def _split(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _classes(splits: Splits) -> list[Mapping[str, object]]:
+def describe_classes(splits: Splits) -> dict[str, object]:
+    """Return what there is to know of a set of images with a class each, as plain data."""
+    return {
+        "format": splits.format,
+        "task": splits.task,
+        "splits": {split.split: _images(split) for split in splits.given},
+        "classes": _classes(splits, counted="images"),
+        "made": splits.made,
+        "notes": list(splits.notes),
+    }
+
+
+def _images(dataset: Dataset) -> dict[str, object]:
+    known = dataset.truth.sizes_hw[np.all(dataset.truth.sizes_hw > 0, axis=1)]
+    return {
+        "images": len(dataset),
+        "height": quantiles(known[:, 0]),
+        "width": quantiles(known[:, 1]),
+    }
+
+
+def _classes(splits: Splits, *, counted: str = "boxes") -> list[Mapping[str, object]]:
     counts = {split.split: class_counts(split) for split in splits.given}
     return [
-        {**row, "boxes": {split: int(of_class[label]) for split, of_class in counts.items()}}
+        {**row, counted: {split: int(of_class[label]) for split, of_class in counts.items()}}
         for label, row in enumerate(splits.labels.to_json())
     ]
 

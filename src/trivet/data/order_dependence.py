@@ -91,8 +91,8 @@ def contested_picture(dataset: Dataset, index: int) -> np.ndarray:
         DataError: If the image cannot be decoded.
     """
     image, contested = dataset.image(index), contested_pixels(dataset, index)
-    picture = image // 3
-    picture[contested] = image[contested] // 2 + np.array([127, 0, 0], np.uint8)
+    picture = image // 2
+    picture[contested] = image[contested] // 4 + np.array([191, 0, 0], np.uint8)
     return picture
 
 

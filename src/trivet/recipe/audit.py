@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from trivet.data.audit import CHECKS, Audit, audit_dataset
+from trivet.data.audit import CHECKS_OF, Audit, audit_dataset
 from trivet.data.dataset import Splits
 from trivet.recipe.facts import data_facts
 from trivet.recipe.machine import environment
@@ -26,7 +26,7 @@ def write_audit(
     path: str | Path, audit: Audit, *, size_hw: tuple[int, int] = (512, 512), command: str = ""
 ) -> Path:
     """Write an audit as a self-contained page and return its path."""
-    checks = {name: audit.not_checked.get(name, "done") for name in CHECKS}
+    checks = {name: audit.not_checked.get(name, "done") for name in CHECKS_OF[audit.splits.task]}
     contents = AuditContents(
         title=audit.splits.train.root.name,
         names=audit.splits.labels.names,

@@ -74,6 +74,19 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Contested:
+    """An image whose mask depends on the order its outlines are painted in.
+
+    Args:
+        image: RGB, the pixels that several outlines claim marked.
+        caption: Which image, and how much of it.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    caption: str
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """What a data set is like.
 
@@ -84,6 +97,7 @@ class DataFacts:
         counted: What `counts` counts.
         order_dependent: What the label of some pixels depends on, for masks made from overlapping polygons:
             pair of classes -> share of the pixels, in 0-1.
+        contested: Images with most of such pixels.
     """
 
     rows: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +105,7 @@ class DataFacts:
     sides_px: Float[np.ndarray, " boxes"] = field(default_factory=lambda: np.zeros(0, np.float32))
     counted: Literal["objects", "pixels", "images"] = "objects"
     order_dependent: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    contested: Sequence[Contested] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from trivet.data.problems import PROBLEMS, Problem
 from trivet.doctor.plot import experiment_svg
 from trivet.report import charts, curves
 from trivet.report.contents import AuditContents, DataFacts, History, Picture, ReportContents
-from trivet.report.pictures import DrawnPicture, drawn
+from trivet.report.pictures import DrawnPicture, drawn, marked
 from trivet.report.score_sections import score_sections, swatches
 from trivet.report.sentences import audited, learnt
 from trivet.storage import whole_file
@@ -102,6 +102,7 @@ def _data(facts: DataFacts, names: Sequence[str], problems: Sequence[Problem]) -
         "counted": facts.counted,
         "totals": {split: max(sum(counts), 1) for split, counts in facts.counts.items()},
         "order_dependent": sorted(facts.order_dependent.items(), key=lambda pair: -pair[1]),
+        "contested": [marked(one.image, one.caption) for one in facts.contested],
         "names": names,
         "swatches": swatches(names),
         "charts": [Markup(chart) for chart in found],

@@ -21,6 +21,7 @@ LONGEST_PX = 640
 SMALL_PX = 96
 """Images without a side over this are shown enlarged, each pixel as a square."""
 CARD_PX = 160
+MARKED_BYTES = 60_000
 QUALITIES = (84, 70, 55, 40)
 
 
@@ -82,6 +83,15 @@ def drawn(picture: Picture, names: Sequence[str], *, most_bytes: int) -> DrawnPi
         case int() as truth, ClassScores() as found:
             return _class(picture, truth, found, names, most_bytes)
     raise AssertionError("a picture checks what it holds when it is made")
+
+
+def marked(image: UInt8[np.ndarray, "h w 3"], caption: str) -> DrawnPicture:
+    """Return an image that is already marked, as a card."""
+    shown, _ = _shrunk(image, longest=2 * CARD_PX)
+    scale = CARD_PX / max(shown.shape[:2])
+    panel = Panel(data_uri(shown, most_bytes=MARKED_BYTES), "", "Pixels with several labels, marked red")
+    sides = (max(1, round(shown.shape[1] * scale)), max(1, round(shown.shape[0] * scale)))
+    return DrawnPicture(caption, "marked", "card", (panel,), *sides)
 
 
 def _boxes(
