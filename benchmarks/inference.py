@@ -1,12 +1,13 @@
 """From image file to boxes: effdet eager, Trivet eager and Trivet's ONNX file, with the same model, weights and size.
 
     python benchmarks/inference.py IMAGE_FOLDER [--images 12] [--rounds 3] [--threads 2] [--model tf_efficientdet_d0 512]
-        [--int8] [--processes 2]
+        [--rarer 4] [--int8] [--processes 2]
 
 All open the file, letterbox, normalise, run the network, decode and suppress, one image at a time. They take turns, so
 that the machine's drift hits all alike; the first round warms up. `network` is the ONNX file's network alone on an input
 that is ready: what is above it is the work around the network. Beside wall time stands processor time, which other
-programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates).
+programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates); `--rarer 4` lowers the class
+logits until few anchors are candidates, as after training.
 `--processes` measures images a second of so many processes at once, each with one thread. Results with date and machine
 are kept in `inference.md`.
 """
@@ -70,11 +71,13 @@ def effdet_side(name: str, size: int, state: dict, model: Model) -> Side:
     return torch.inference_mode()(one)
 
 
-def random_state(name: str) -> dict:
+def random_state(name: str, rarer: float) -> dict:
     torch.manual_seed(0)
     config = effdet.get_efficientdet_config(name)
     config.num_classes = CLASSES
-    return effdet.EfficientDet(config, pretrained_backbone=False).state_dict()
+    state = effdet.EfficientDet(config, pretrained_backbone=False).state_dict()
+    state["class_net.predict.conv_pw.bias"] -= rarer
+    return state
 
 
 def placed(model: Model, size: int, path: Path) -> np.ndarray:
@@ -102,9 +105,9 @@ def write_files(name: str, size: int, folder: Path, calibration: list[Path], sta
 
 
 def sides_of(
-    name: str, size: int, threads: int, folder: Path, calibration: list[Path], path: Path
+    name: str, size: int, rarer: float, threads: int, folder: Path, calibration: list[Path], path: Path
 ) -> dict[str, Side]:
-    state = random_state(name)
+    state = random_state(name, rarer)
     model = write_files(name, size, folder, calibration, state)
     values = {"data.path": ".", "model.name": name, "model.size_hw": (size, size), "train.epochs": 1}
     labels = LabelMap.from_names([str(i) for i in range(CLASSES)])
@@ -154,12 +157,12 @@ def compare(sides: dict[str, Side], paths: list[Path], rounds: int) -> None:
         )
 
 
-def work(kind: str, file: str, name: str, size: int, folder: Path, images: int) -> None:
+def work(kind: str, file: str, name: str, size: int, rarer: float, folder: Path, images: int) -> None:
     """One of several processes: says when it is ready, waits for a line, predicts, says how long it took."""
     torch.set_num_threads(1)
     paths = find_images([folder])
     if kind == "effdet":
-        one = effdet_side(name, size, random_state(name), build_model(name, classes=CLASSES))
+        one = effdet_side(name, size, random_state(name, rarer), build_model(name, classes=CLASSES))
     else:
         opened = open_onnx(file, threads=1)
         one = lambda path: opened.predict([read_image(path)])  # noqa: E731
@@ -183,7 +186,7 @@ def throughput(kind: str, file: Path, given: argparse.Namespace) -> float:
         "--model",
         *given.model,
     ]
-    command += ["--images", str(given.images)]
+    command += ["--images", str(given.images), "--rarer", str(given.rarer)]
     processes = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(given.processes)
@@ -206,6 +209,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--model", nargs=2, default=["tf_efficientdet_d0", "512"])
+    options.add_argument("--rarer", type=float, default=0.0, help="lowers every class logit")
     options.add_argument("--int8", action="store_true")
     options.add_argument("--processes", type=int, default=0)
     options.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
@@ -213,13 +217,15 @@ def main() -> None:
     name, size = given.model[0], int(given.model[1])
     keep_freed_memory()
     if given.work:
-        work(*given.work, name, size, given.folder, given.images)
+        work(*given.work, name, size, given.rarer, given.folder, given.images)
         return
     torch.set_num_threads(given.threads)
     paths = find_images([given.folder])[: given.images]
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
-        sides = sides_of(name, size, given.threads, folder, paths if given.int8 else [], paths[0])
+        sides = sides_of(
+            name, size, given.rarer, given.threads, folder, paths if given.int8 else [], paths[0]
+        )
         print(f"{name} at {size}, {len(paths)} images x {given.rounds}, {given.threads} threads", flush=True)
         compare(sides, paths, given.rounds)
         if given.processes:

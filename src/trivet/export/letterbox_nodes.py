@@ -124,12 +124,12 @@ def _averaged(graph: Graph, image: str, batch: str, sides: tuple[Pair, Pair]) ->
     columns = _weighted_rows(graph, columns, sides[1])
     columns = graph.op("Reshape", columns, graph.join(batch, new_width, np.int64(3), new_height))
     pixels = graph.op("Transpose", columns, perm=[0, 2, 3, 1])
-    # OpenCV has a way of its own with halves: there .5 is rounded up, else to the even number.
+    # OpenCV rounds .5 up when it halves an image, where all are quarters, and else to the even number.
     halved = graph.op(
         "And", *(graph.op("Equal", old, graph.op("Mul", new, np.int64(2))) for old, new in sides)
     )
-    up = graph.op("Floor", graph.op("Add", pixels, np.float32(0.5)))
-    return graph.op("Where", halved, up, graph.op("Round", pixels))
+    nudge = graph.op("Where", halved, np.float32(0.1), np.float32(0))
+    return graph.op("Round", graph.op("Add", pixels, nudge))
 
 
 def _weighted_rows(graph: Graph, rows: str, side: Pair) -> str:
