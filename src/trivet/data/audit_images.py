@@ -125,7 +125,7 @@ def _twice(kind: str, groups: Sequence[list[tuple[str, str]]]) -> list[Finding]:
             f"{'' if exact else ' nearly'}",
             where=Where(file=groups[0][0][1]),
             evidence={"images": extra, "groups": len(groups), "examples": _shown(groups)},
-            cause="Copies count several times in training; where their boxes differ they contradict each other.",
+            cause="Copies count several times in training; where their labels differ they contradict each other.",
             remedy="Keep one of each group.",
             verdict=verdict,
         )

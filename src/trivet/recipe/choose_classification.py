@@ -34,7 +34,7 @@ def choose_classification(draft: Draft, train: Dataset, machine: Machine) -> Non
         choose_weights(draft)
     draft.offer("model.size_hw", (224, 224), "what the backbone was trained on")
     _choose_budget(draft, images, small=small)
-    draft.offer("augment.strength", "medium" if images < 100_000 else "light", f"{images} training images")
+    draft.offer("augment.strength", "medium" if images < 100_000 else "light", f"{images:,} training images")
     draft.offer("task.options", {"label_smoothing": 0.1}, "keeps a classifier from being too sure of itself")
     _choose_optimizer(draft, small=small)
     choose_hardware(draft, machine, dense=str(draft.values.get("model.name")) in COMPACT_RATES)
@@ -47,8 +47,8 @@ def _choose_compact(draft: Draft, images: int, size_hw: tuple[int, int], machine
     if minutes is None or machine.accelerator != "cpu":
         wide, why = machine.bf16 or machine.accelerator != "cpu", f"what a {machine.accelerator} can do"
     else:
-        rate = COMPACT_RATES["compact_wide"][machine.bf16] * machine.cores
-        rate *= 32 * 32 / max(size_hw[0] * size_hw[1], 1)
+        smaller = 32 * 32 / max(size_hw[0] * size_hw[1], 1)
+        rate = COMPACT_RATES["compact_wide"][machine.bf16] * machine.cores * smaller
         epochs = float(minutes) * 60 * 0.8 * rate / max(images, 1)
         wide, why = (
             epochs >= WIDE_EPOCHS,
@@ -59,7 +59,7 @@ def _choose_compact(draft: Draft, images: int, size_hw: tuple[int, int], machine
 
 def _choose_budget(draft: Draft, images: int, *, small: bool) -> None:
     batch = min(256 if small else 32, max(1, images // 8))
-    draft.offer("train.batch", batch, f"{images} training images")
+    draft.offer("train.batch", batch, f"{images:,} training images")
     if not (draft.has("train.epochs") or draft.has("train.minutes")):
         steps = max(1, images // int(draft.values["train.batch"]))
         epochs = min(max(math.ceil(3000 / steps), 10), 100)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -40,7 +41,9 @@ def look_at_machine() -> Machine:
 
 def _multiplies_bf16_tiles() -> bool:
     """Whether the processor has matrix units for bfloat16 (Intel's AMX) that PyTorch uses."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # of PyTorch since 2.10
+    capabilities: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in every PyTorch
     return bool(capabilities.get("amx_bf16"))
 
 
