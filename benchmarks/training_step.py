@@ -1,12 +1,15 @@
 """Seconds of one training step beside effdet: the same model, weights, size, batch and number of threads.
 
-    python benchmarks/training_step.py [--rounds 5] [--threads 2]
+    python benchmarks/training_step.py [--rounds 5] [--threads 2] [--processor-time]
 
 A step is all that repeats: normalising the uint8 batch, forward, targets, losses, backward, clipping, AdamW. Both sides
 step in turn in one process, so that the machine's drift hits both alike; the first two rounds warm up and are not
 counted. effdet runs as its own training script would run it on a CPU (contiguous float32), and once more in the
-channels-last layout, which its script does not set: both ratios are printed. `trivet` runs as `trivet fit` runs it, with
-the compiled kernels; `trivet, no kernels` is the same by PyTorch's own operators.
+channels-last layout, which its script does not set; then both again with freed memory kept in the process, as `trivet
+fit` keeps it and effdet's script does not: the honest ratios are those of the first row of the first half and of the
+last row, and, made equal, of the second row of the second half. `trivet` runs as `trivet fit` runs it, with the compiled
+kernels; `trivet, no kernels` is the same by PyTorch's own operators. `--processor-time` counts the process' processor
+time instead of seconds, for a machine that is not quiet (with --threads 1: threads that wait spin).
 Results with date and machine are kept in `training_step.md`.
 """
 
@@ -95,10 +98,10 @@ def trivet_step(name: str, batch: Batch, state: dict, *, kernels: bool) -> Calla
     return lambda: take_step(fabric, network, task, [batch], wrapped, clip_norm=10.0)
 
 
-def timed(step: Callable[[], None]) -> float:
-    begun = time.perf_counter()
+def timed(step: Callable[[], None], clock: Callable[[], float]) -> float:
+    begun = clock()
     step()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def main() -> None:
@@ -107,8 +110,10 @@ def main() -> None:
     )
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--processor-time", action="store_true")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
+    clock = time.process_time if given.processor_time else time.perf_counter
     begun = time.perf_counter()
     print(
         f"{kernels_status()} Ready in {time.perf_counter() - begun:.1f} s (compiled when not in the cache)."
@@ -132,7 +137,7 @@ def main() -> None:
             seconds: dict[str, list[float]] = {side: [] for side in sides}
             for number in range(given.rounds + WARM_UP):
                 for side, step in sides.items():
-                    taken = timed(step)
+                    taken = timed(step, clock)
                     if number >= WARM_UP:
                         seconds[side].append(taken)
             report(allocator, seconds)

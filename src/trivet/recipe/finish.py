@@ -12,6 +12,7 @@ from trivet.recipe.assessment import Assessment, Scores
 from trivet.recipe.facts import data_facts
 from trivet.recipe.overfitting import overfitting_findings
 from trivet.recipe.run_folder import Run, RunFolder, load_run, write_json
+from trivet.recipe.waiting import waiting_findings
 from trivet.recipe.watched import findings_json
 from trivet.report.contents import Choice, ReportContents
 from trivet.report.page import write_report
@@ -34,7 +35,9 @@ def finish_run(
     assessment = ASSESSORS[run.recipe.task.kind].assess(run, splits.val, keep=folder.path)
     write_json(folder.scores, assessment.scores.to_json())
     seen = watched.findings if watched is not None else []
-    found = by_importance([*seen, *overfitting_findings(run, splits.train, splits.val), *findings])
+    waited = waiting_findings(read_history(folder.history), run.recipe)
+    learnt = overfitting_findings(run, splits.train, splits.val)
+    found = by_importance([*seen, *waited, *learnt, *findings])
     told = json.loads(folder.findings.read_text()) if folder.findings.is_file() else {}
     write_json(folder.findings, findings_json(told, watched) | {"findings": [one.to_json() for one in found]})
     write_report(folder.report, _contents(run, splits, assessment, found))
