@@ -1,11 +1,12 @@
 """Slow-down and memory of a training step under the doctor, on three models.
 
-    python benchmarks/doctor/overhead.py [--rounds 9] [--steps 60] [--threads 1]
+    python benchmarks/doctor/overhead.py [--rounds 9] [--steps 60] [--warm 20] [--threads 1] [--clock wall|processor]
 
 Blocks of steps run in turn in one process: plain, watched, plain again. Each ratio compares neighbours, so that the
 machine's drift hits both alike; the two plain blocks of a round must agree, or the machine is too busy for the result to
-mean anything. A watched block begins at a step of its own after the dense first steps, which are reported apart: what is
-measured is the rest of a long training, with one recorded step in each interval.
+mean anything. A watched block begins after steps that are reported apart, as seconds that watching costs once: the dense
+first steps, and what the watches of the data may take before they are held to a share. What is measured is the rest of a
+long training. Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
 Results with date and machine are kept in `overhead.md`.
 """
 
@@ -72,37 +73,40 @@ CASES = {
 """Name -> what makes the model and its step, and how many times the steps of a block are taken."""
 
 
-def seconds_of(step: Step, steps: int) -> float:
-    began = time.perf_counter()
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
+def seconds_of(step: Step, steps: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    began = clock()
     for _ in range(steps):
         step()
-    return (time.perf_counter() - began) / steps
+    return (clock() - began) / steps
 
 
-def measure(make: Callable[[], tuple[nn.Module, Step]], rounds: int, steps: int) -> dict[str, float]:
+def measure(
+    make: Callable[[], tuple[nn.Module, Step]], rounds: int, steps: int, warm: int, clock: Callable[[], float]
+) -> dict[str, float]:
     torch.manual_seed(0)
     model, step = make()
     seconds_of(step, 5)
-    slow, agree, dense, plain, shares = [], [], [], [], []
+    slow, agree, once, plain = [], [], [], []
     for _ in range(rounds):
-        before = seconds_of(step, steps)
-        with watch(model) as doctor:
-            dense.append(seconds_of(step, DENSE_STEPS))
-            watched = seconds_of(step, steps)
-        shares.append(doctor.trace().cost.share)
-        after = seconds_of(step, steps)
+        before = seconds_of(step, steps, clock)
+        with watch(model):
+            first = seconds_of(step, DENSE_STEPS + warm, clock)
+            watched = seconds_of(step, steps, clock)
+        after = seconds_of(step, steps, clock)
         base = (before + after) / 2
         slow.append(watched / base - 1)
         agree.append(after / before - 1)
-        dense[-1] = dense[-1] / base - 1
+        once.append((first - base) * (DENSE_STEPS + warm))
         plain.append(base)
     return {
         "step_ms": 1000 * statistics.median(plain),
         "slower": statistics.median(slow),
-        "dense": statistics.median(dense),
+        "once": statistics.median(once),
         "agree": statistics.median(agree),
         "spread": statistics.median(abs(value) for value in agree),
-        "own_share": statistics.median(shares),
     }
 
 
@@ -130,7 +134,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--warm", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     given = parser.parse_args()
     memory = {}
     for name, (make, _) in CASES.items():  # before anything runs in threads: a forked child cannot use them
@@ -138,14 +144,15 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, torch {torch.__version__}")
     print(
-        "| model | step | slower when watched | first 20 steps | plain against plain | MB plain | MB watched |"
+        "| model | step | slower when watched | once, seconds | plain against plain | MB plain | MB watched |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, (make, times) in CASES.items():
         gc.collect()
-        found = measure(make, given.rounds, given.steps * times)
+        clock = CLOCKS[given.clock]
+        found = measure(make, given.rounds, given.steps * times, given.warm * times, clock)
         print(
-            f"| {name} | {found['step_ms']:.1f} ms | {found['slower']:+.1%} | {found['dense']:+.0%} "
+            f"| {name} | {found['step_ms']:.1f} ms | {found['slower']:+.1%} | {found['once']:.2f} "
             f"| {found['agree']:+.1%} (median difference {found['spread']:.1%}) "
             f"| {memory[name][0]:.0f} | {memory[name][1]:.0f} |",
             flush=True,
