@@ -151,3 +151,11 @@ def test_a_measurement_moves_the_context_only():
 def test_what_cannot_be_planned_says_why():
     with pytest.raises(ValueError, match="give a function of parameters"):
         _plan(_linear(), torch.optim.SGD(_linear().parameters(), lr=1.0))
+
+
+def test_gradients_that_are_kept_are_there_in_the_forward_pass():
+    weights = 4 * (1000 * 2000 + 2000 * 10)
+    for keep in (False, True):
+        line = _plan(keep_gradients=keep).curve.by_kind(4)[GRADIENTS]
+        assert float(line[0]) == float(line[-1]) == (weights if keep else 0)
+        assert float(line.max()) == weights

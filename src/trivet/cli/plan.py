@@ -52,8 +52,8 @@ def plan(
         typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as train.ema=0."),
     ] = None,
     remedies: Annotated[
-        bool | None, typer.Option(help="Plan each remedy too; done where it does not fit if not given.")
-    ] = None,
+        bool, typer.Option("--remedies", help="Say what each remedy saves and costs: a plan for each.")
+    ] = False,
     picture: Annotated[
         Path | None, typer.Option(help="Draw memory along the step: a .svg, .png or .pdf file.")
     ] = None,
@@ -88,7 +88,7 @@ def _plan_one(
     device: "Device",
     classes: int | None,
     boxes: int,
-    remedies: bool | None,
+    remedies: bool,
     picture: Path | None,
     json: str | None,
 ) -> None:
@@ -117,7 +117,7 @@ def _plan_one(
             typer.echo(
                 f"{'fits' if fits else 'does not fit'} into {size_text(limit)}; largest batch {largest}"
             )
-    if remedies or (remedies is None and not fits):
+    if remedies:
         found = remedies_of(recipe, planned, classes=count, device=device, boxes=boxes)
         rows = [
             (

@@ -124,6 +124,7 @@ def plan_memory(
     device: Device = "cuda",
     precision: Precision = "32",
     average: bool = False,
+    keep_gradients: bool = False,
 ) -> MemoryPlan:
     """Plan the memory of training any module, without the device and without allocating anything large.
 
@@ -140,6 +141,7 @@ def plan_memory(
         device: Where it will train.
         precision: `32`, or `bf16` or `16` for mixed precision.
         average: Whether an average of the weights is kept beside them.
+        keep_gradients: Whether gradients stay from step to step instead of being set to `None` (`zero_grad`'s default).
 
     Raises:
         ValueError: If the optimizer cannot be made again, or the step uses something whose size depends on values.
@@ -167,6 +169,7 @@ def plan_memory(
             device,
             LOW_PRECISION.get(precision),
             average,
+            keep_gradients,
         )
 
     return MemoryPlan(account(prepare, scratch=scratch_of(device)), device)
@@ -214,12 +217,14 @@ class _PlainStep:
         device: Device,
         dtype: torch.dtype | None,
         average: bool,
+        keeps_gradients: bool,
     ) -> None:
         self.module = fake_copy(module).train()
         self.average: list[Tensor] = list(fake_copy(module).parameters()) if average else []
         self.inputs = [fake_like(tensor, batch=batch) for tensor in inputs]
         self.targets = [fake_like(tensor, batch=batch) for tensor in targets]
         self.loss, self.device, self.dtype = loss, device, dtype
+        self.keeps_gradients = keeps_gradients
         self._optimizer = _again(optimizer, module, self.module)
         step_as_on(device, self._optimizer)
 
@@ -237,7 +242,7 @@ class _PlainStep:
         del output
         loss.backward()
         self._optimizer.step()
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=not self.keeps_gradients)
 
 
 def _again(

@@ -23,6 +23,8 @@ class Step(Protocol):
     """A training step that was set up on fake tensors."""
 
     module: nn.Module
+    keeps_gradients: bool
+    """Whether gradients stay from step to step instead of being set to `None`."""
 
     def parts(self) -> Mapping[str, Iterable[Tensor]]:
         """Return what is there before the step, by kind."""
@@ -61,6 +63,8 @@ def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None) ->
         tracker = Tracker(ledger, step.module, scratch)
         tracker.note_all(step.parts(), always=True)
         tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=True)
+        gradients = [parameter.grad for parameter in step.module.parameters() if parameter.grad is not None]
+        tracker.note_all({GRADIENTS: gradients}, always=True)
         with tracker, tracker.watching():
             watch = _GradientWatch(tracker, step.module)
             step.run()
@@ -83,8 +87,8 @@ def _make_state(step: Step) -> None:
         TypeError, RuntimeError
     ):  # it wants a closure: its state is made in the step that is watched
         optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    step.module.zero_grad(set_to_none=True)
+    if not step.keeps_gradients:
+        step.module.zero_grad(set_to_none=True)
 
 
 class _GradientWatch:

@@ -98,8 +98,6 @@ def settle(
     """
     candidates = [count for count in range(batch, 0, -1) if wanted % count == 0]
     for candidate in candidates:
-        if candidate != batch and not plan.fits(candidate, memory):
-            continue
         try:
             taken = measure(candidate)
         except OUT_OF_MEMORY:

@@ -7,7 +7,7 @@ from typing import Any
 
 from trivet.memory.plan import Device, MemoryPlan
 from trivet.models.zoo import zoo_entry
-from trivet.recipe.planned_step import WORST_BOXES, plan_recipe
+from trivet.recipe.planned_step import WORST_BOXES, flat_values, plan_recipe
 from trivet.recipe.recipe import Recipe, make_recipe
 
 COMFORTABLE_BATCH = 4
@@ -83,9 +83,7 @@ def recipe_for(name: str, **values: Any) -> Recipe:
 
 def with_values(recipe: Recipe, values: dict[str, Any]) -> Recipe:
     """Return a recipe with some of its dotted keys set."""
-    plain = recipe.model_dump(exclude={"chosen"}, exclude_none=True)
-    flat = {f"{section}.{key}": value for section, content in plain.items() for key, value in content.items()}
-    return make_recipe(flat | values, recipe.chosen)
+    return make_recipe(flat_values(recipe) | values, recipe.chosen)
 
 
 def changes_of(recipe: Recipe, device: Device) -> list[Change]:

@@ -1,7 +1,10 @@
 """The training step of a recipe, set up on fake tensors for the memory planner."""
 
+import logging
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,7 +18,7 @@ from trivet.memory.plan import Device, MemoryPlan, as_on, scratch_of, step_as_on
 from trivet.memory.step import account, fake_copy
 from trivet.models.model import Model
 from trivet.recipe.precisions import PRECISIONS
-from trivet.recipe.recipe import Recipe
+from trivet.recipe.recipe import Recipe, make_recipe
 from trivet.recipe.run import model_of
 from trivet.recipe.run_folder import build_task
 from trivet.structures import Batch, BoxTarget, ClassTargets, MaskTargets, Placement
@@ -37,15 +40,45 @@ def plan_recipe(recipe: Recipe, *, classes: int, device: Device, boxes: int = WO
         device: Where it will train.
         boxes: The most boxes an image has.
     """
-    chosen = recipe.model_copy(
-        update={"model": recipe.model.model_copy(update={"pretrained": False})}, deep=False
+    plain = make_recipe(
+        {
+            key: value
+            for key, value in flat_values(recipe).items()
+            if key not in ("train.batch", "model.pretrained")
+        }
+        | {"train.batch": 1, "model.pretrained": False}
     )
-    shape = _shape_of(chosen, classes)
+    return _plan(plain.model_dump_json(), classes, device, boxes)
+
+
+@lru_cache(maxsize=32)
+def _plan(recipe_json: str, classes: int, device: Device, boxes: int) -> MemoryPlan:
+    recipe = Recipe.model_validate_json(recipe_json)
+    shape = _shape_of(recipe, classes)
 
     def prepare(batch: int) -> PlannedStep:
-        return PlannedStep(chosen, fake_copy(shape), batch, device, boxes)
+        return PlannedStep(recipe, fake_copy(shape), batch, device, boxes)
 
-    return MemoryPlan(account(prepare, scratch=scratch_of(device)), device)
+    with _without_a_word():
+        return MemoryPlan(account(prepare, scratch=scratch_of(device)), device)
+
+
+def flat_values(recipe: Recipe) -> dict[str, Any]:
+    """Return what is set in a recipe as dotted keys."""
+    plain = recipe.model_dump(exclude={"chosen"}, exclude_none=True)
+    return {f"{section}.{key}": value for section, content in plain.items() for key, value in content.items()}
+
+
+@contextmanager
+def _without_a_word() -> Iterator[None]:
+    """Keep Fabric from telling which precision it uses: nothing is trained."""
+    log = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _shape_of(recipe: Recipe, classes: int) -> Model:
@@ -81,6 +114,7 @@ class PlannedStep:
     ) -> None:
         settings = recipe.train
         self.recipe, self.module, self.device = recipe, model, device
+        self.keeps_gradients = False
         self.task = build_task(model, recipe)
         recompute(model, settings.recompute)
         _channels_last(model)

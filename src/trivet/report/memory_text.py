@@ -11,7 +11,7 @@ from trivet.memory.plan import MIB, MemoryPlan
 MOST_MODULES = 8
 
 
-def size_text(size: float) -> str:
+def size_text(size: int | float) -> str:
     """Return bytes in MiB, or GiB from 10 GiB on."""
     return f"{size / MIB / 1024:,.2f} GiB" if size >= 10 * 1024 * MIB else f"{size / MIB:,.0f} MiB"
 
