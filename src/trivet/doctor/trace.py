@@ -195,6 +195,7 @@ class BackwardTrace:
     """The backward passes: how many, from where, how many parameters and saturating nodes the walked graphs reached.
 
     Args:
+        foreign_leaves: Walked graphs with a leaf that is no parameter, as the input of an adversarial attack.
         sizes: Step and count of nodes of the walked graphs.
     """
 
@@ -204,6 +205,7 @@ class BackwardTrace:
     reached_parameters: int = 0
     nodes: int = 0
     squashing: int = 0
+    foreign_leaves: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
     not_finite: int = 0
     first_not_finite: int | None = None

@@ -118,6 +118,7 @@ class ModelTrace:
     Args:
         trained: Whether some of its parameters received a gradient.
         mode_dependent: Whether it holds layers that differ between train and eval (active dropout, batch norm).
+        dropouts: Layers of dropout that act in train mode.
         steps_in_train, steps_in_eval: Optimizer steps whose forward (with gradients) ran in either mode.
         eval_after_train: Such steps in eval mode after others in train mode.
         eval_place, train_place: Where the user's code last switched it.
@@ -138,6 +139,7 @@ class ModelTrace:
     place: Place | None = None
     trained: bool = False
     mode_dependent: bool = False
+    dropouts: int = 0
     steps_in_train: int = 0
     steps_in_eval: int = 0
     eval_after_train: int = 0

@@ -39,7 +39,9 @@ def accumulation_cancelled(trace: Trace) -> Iterator[Finding]:
         if optimizer.windows >= 3 and optimizer.cancelled >= 0.9 * optimizer.windows and often:
             yield Finding(
                 "accumulation-cancelled",
-                "error",
+                "note"
+                if trace.backward.foreign_leaves >= 2
+                else "error",  # passes for the gradient of an input
                 f"gradients are cleared between the backward passes of one step, in {optimizer.cancelled} of "
                 f"{optimizer.windows} steps: only the last counts",
                 where(optimizer.clear_place or optimizer.step_place, optimizer.name or optimizer.kind),
@@ -59,7 +61,7 @@ def trains_in_eval_mode(trace: Trace) -> Iterator[Finding]:
         never = (
             model.steps_in_train == 0
             and model.steps_in_eval >= 3
-            and not _frozen_norms_only(trace, model.name)
+            and (model.dropouts > 0 or not _frozen_norms_only(trace, model.name))
         )
         if lost or never:
             yield Finding(
@@ -86,6 +88,8 @@ def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
     """Evaluation whose forwards ran in train mode."""
     for model in trace.models:
         if not (model.trained and model.mode_dependent and model.evaluations_in_train):
+            continue
+        if model.name in model.frozen_norms:  # it is trained no longer: another check
             continue
         if model.evaluations_in_train > 0.5 * trace.steps:  # a pass of every step, as for pseudo-labels
             continue
@@ -170,6 +174,8 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("no learning-rate scheduler was seen")
     if trace.ended != "whole":
         raise NotCheckedError("the script did not run to its end")
+    yield from _built_anew(trace)
+    yield from _on_one_optimizer(trace)
     for scheduler in trace.schedulers:
         yield from _of_another_optimizer(trace, scheduler)
         used = scheduler.optimizer is not None and trace.optimizers[scheduler.optimizer].steps
@@ -192,6 +198,51 @@ def scheduler_never_steps(trace: Trace) -> Iterator[Finding]:
             "call `scheduler.step()` once an epoch (or once a step, as its numbers count)",
             verdict="proven",
         )
+
+
+def _built_anew(trace: Trace) -> Iterator[Finding]:
+    """A scheduler that is built again and again, and so never gets beyond its first steps."""
+    own = [s for s in trace.schedulers if not s.inside_another and s.place is not None]
+    for place in dict.fromkeys(s.place for s in own):
+        group = [s for s in own if s.place == place]
+        if len(group) >= 3 and max(s.steps for s in group) <= 2 and len({s.optimizer for s in group}) == 1:
+            yield Finding(
+                "scheduler-never-steps",
+                "warning",
+                f"the {group[0].kind} is built {len(group)} times for one optimizer, and is stepped "
+                f"{max(s.steps for s in group)} times at most before the next one takes its place",
+                where(place, group[0].kind),
+                {"built": len(group), "most_steps": max(s.steps for s in group)},
+                "each new scheduler begins to count at 0",
+                "build it once, before the loop over epochs",
+                verdict="proven",
+            )
+
+
+def _on_one_optimizer(trace: Trace) -> Iterator[Finding]:
+    """Two schedulers of one kind on one optimizer, while another optimizer has none."""
+    used = [s for s in trace.schedulers if s.steps >= 2 and not s.inside_another and s.optimizer is not None]
+    bare = [
+        i
+        for i, optimizer in enumerate(trace.optimizers)
+        if optimizer.steps and all(s.optimizer != i for s in used)
+    ]
+    for i, first in enumerate(used):
+        twin = next(
+            (s for s in used[i + 1 :] if (s.kind, s.optimizer) == (first.kind, first.optimizer)), None
+        )
+        if twin is not None and bare and twin.place != first.place:
+            yield Finding(
+                "scheduler-never-steps",
+                "warning",
+                f"two {first.kind} drive one optimizer, and the {trace.optimizers[bare[0]].kind} of "
+                f"{trace.optimizers[bare[0]].place} has none",
+                where(twin.place, twin.kind),
+                {"steps": [first.steps, twin.steps], "without": str(trace.optimizers[bare[0]].place)},
+                "the second scheduler was given the optimizer of the first",
+                "give it the other optimizer",
+                verdict="suspected",
+            )
 
 
 def _of_another_optimizer(trace: Trace, scheduler: SchedulerTrace) -> Iterator[Finding]:

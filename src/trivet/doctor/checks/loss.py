@@ -26,6 +26,7 @@ def _trained(trace: Trace) -> list[LossTrace]:
 
 def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
     """Cross-entropy that is given probabilities in the place of logits."""
+    yield from _sigmoid_into_cross_entropy(trace)
     for loss in _trained(trace):
         if loss.function in CLASS_LOSSES and loss.examined >= 2 and loss.probabilities == loss.examined:
             yield Finding(
@@ -44,6 +45,25 @@ def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 patch=_without(loss, "softmax", "Softmax", "softmax2d", "Softmax2d")
                 if loss.function == "cross_entropy"
                 else replace_expression(loss.produced_at, _as_logarithm),
+                verdict="proven",
+            )
+
+
+def _sigmoid_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
+    """Cross-entropy over classes of values that a sigmoid made."""
+    for loss in _trained(trace):
+        within = loss.examined >= 3 and loss.input_min >= 0 and loss.input_max <= 1
+        if loss.function == "cross_entropy" and within and loss.produced_by.startswith("Sigmoid"):
+            yield Finding(
+                "probabilities-into-cross-entropy",
+                "error",
+                f"cross_entropy was given values within 0-1, which a sigmoid made, in all {loss.examined} calls",
+                where(loss.place, loss.function),
+                _range(loss) | {"produced_by": loss.produced_by},
+                "it applies softmax to what it gets: of values within 0-1 no class can be made likely",
+                "give the loss the logits: leave out the sigmoid (for several labels a sample, use "
+                "`binary_cross_entropy_with_logits`)",
+                patch=_without(loss, "sigmoid", "Sigmoid"),
                 verdict="proven",
             )
 

@@ -247,6 +247,7 @@ class Probe:
             if entry is not None:
                 entry.trace.reached = (entry.trace.reached or 0) + 1
             known += entry is not None or isinstance(leaf, torch.nn.Parameter)
+        backward.foreign_leaves += len(graph.leaves) > known
         backward.reached_parameters = max(backward.reached_parameters, known)
         if backward.walked >= TRACED_BACKWARDS:
             self._stop_tracing()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trivet.doctor.probe.describe import describe_failure, describe_input, describe_load
-from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.probe.session import Patches, Session, compiling, is_compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
 
@@ -169,10 +169,10 @@ class ModuleWatch:
         session, local, watch = self.session, self.session.local, self
 
         def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if not session.active or compiling():
+            if is_compiling():
                 return original(self, *args, **kwargs)
             depth = getattr(local, "depth", 0)
-            if depth and not session.recording:
+            if (depth and not session.recording) or not session.active or compiling():
                 return original(self, *args, **kwargs)
             local.depth = depth + 1
             try:

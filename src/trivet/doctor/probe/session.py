@@ -18,9 +18,12 @@ RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 50
 """Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
-BUDGET = 0.02
+BUDGET = 0.01
 """Largest share of the training's time that recording may take."""
 MOST_FAULTS = 8
+
+is_compiling = torch.compiler.is_compiling
+_tracing_state, _transformed = torch._C._get_tracing_state, torch._C._functorch.peek_interpreter_stack
 
 _live: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
@@ -99,6 +102,7 @@ class Session:
         self.faults: list[str] = []
         self.lock = threading.RLock()
         self.local = threading.local()
+        self._shield = Shield(self)
         self._first: float | None = None
         self._last: float = 0.0
         self._dense = DENSE_STEPS
@@ -142,24 +146,13 @@ class Session:
         else:
             self.recording = False
 
-    @contextmanager
-    def measured(self) -> Iterator[None]:
+    def measured(self) -> "Measured":
         """Count the time of a block as the probe's own, and shield the script from its faults."""
-        began = time.perf_counter()
-        try:
-            yield
-        except Exception as fault:
-            self.note_fault(fault)
-        finally:
-            self.spent += time.perf_counter() - began
+        return Measured(self)
 
-    @contextmanager
-    def shielded(self) -> Iterator[None]:
+    def shielded(self) -> "Shield":
         """Shield the script from faults of the probe, which are listed as what could not be checked."""
-        try:
-            yield
-        except Exception as fault:
-            self.note_fault(fault)
+        return self._shield
 
     def note_fault(self, fault: Exception) -> None:
         """Keep a fault of the probe's own: its kind, message and innermost place."""
@@ -173,6 +166,43 @@ class Session:
     def watched_seconds(self) -> float:
         """Time from the first step to the last."""
         return 0.0 if self._first is None else self._last - self._first
+
+
+class Shield:
+    """A block whose faults are the probe's own. A class, for it is entered several times a step: it must cost nothing."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, fault: object, stack: object) -> bool:
+        if kind is None:
+            return False
+        return self._keep(fault)
+
+    def _keep(self, fault: object) -> bool:
+        """Keep a fault; anything but an `Exception` goes on its way."""
+        if not isinstance(fault, Exception):
+            return False
+        self._session.note_fault(fault)
+        return True
+
+
+class Measured(Shield):
+    """A shielded block whose time is counted."""
+
+    __slots__ = ("_began",)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: object, fault: object, stack: object) -> bool:
+        self._session.spent += time.perf_counter() - self._began
+        return kind is not None and self._keep(fault)
 
 
 class Sparse:
@@ -197,8 +227,4 @@ def compiling() -> bool:
 
     Tensors have no values then, or operations are written down: nothing may be recorded.
     """
-    return (
-        bool(torch.compiler.is_compiling())
-        or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    return is_compiling() or _tracing_state() is not None or _transformed() is not None

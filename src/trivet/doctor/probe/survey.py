@@ -13,7 +13,13 @@ from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.fills import FillWatch
 from trivet.doctor.probe.frozen import FrozenWatch
 from trivet.doctor.probe.ledger import Ledger, is_lazy
-from trivet.doctor.probe.modules import BATCH_NORMS, CallRecord, ModuleWatch, depends_on_mode
+from trivet.doctor.probe.modules import (
+    BATCH_NORMS,
+    CallRecord,
+    ModuleWatch,
+    depends_on_mode,
+    mode_dependent_layers,
+)
 from trivet.doctor.probe.written import sets_attribute, sets_false, written_at
 from trivet.doctor.source import statement, user_frames
 from trivet.doctor.trace_model import BatchNormTrace, ModelTrace, RepeatedModule
@@ -116,6 +122,7 @@ class Survey:
         trace = self.models.setdefault(name, ModelTrace(name, type(root).__name__))
         trace.place = trace.place or self.modules.place_of(root)
         trace.mode_dependent = depends_on_mode(root)
+        trace.dropouts = sum(not isinstance(layer, BATCH_NORMS) for layer in mode_dependent_layers(root))
         self._enter(root, name, name, None)
         trace.frozen_norms.update(self.frozen.look(root, name))
         if any(trace.frozen_norms.values()) and trace.freeze_place is None:
@@ -255,7 +262,7 @@ def _misspelt(parameter: nn.Parameter) -> str:
     return next(iter(difflib.get_close_matches("requires_grad", false, 1, 0.8)), "")
 
 
-def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module | nn.Parameter]]:
+def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, nn.Module | torch.Tensor]]:
     """Yield modules and parameters in plain lists, tuples and dicts of a model's modules: path of the owner, attribute, index."""
     registered = {id(thing) for thing in (*root.modules(), *root.parameters())}
     for path, module in list(root.named_modules()):
@@ -263,7 +270,8 @@ def _kept_in_plain_containers(root: nn.Module) -> Iterator[tuple[str, str, str, 
             if attribute.startswith("_") and attribute in ("_modules", "_parameters", "_buffers"):
                 continue
             for index, item in _items(value):
-                if isinstance(item, (nn.Module, nn.Parameter)) and id(item) not in registered:
+                plain = isinstance(item, torch.Tensor) and item.requires_grad and item.is_leaf
+                if (plain or isinstance(item, (nn.Module, nn.Parameter))) and id(item) not in registered:
                     yield f"{path}." if path else "", attribute, index, item
 
 

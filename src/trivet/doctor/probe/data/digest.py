@@ -13,7 +13,7 @@ MOST_VALUES = 256
 FEWEST, SURE = 4, 16
 """Values of the smallest sample whose equality is no chance: of measurements, and of anything."""
 FREE_SECONDS = 0.25
-SHARE = 0.01
+SHARE = 0.002
 
 _generator = torch.Generator().manual_seed(0x5EED)
 _FACTORS = torch.randint(-(2**62), 2**62, (MOST_VALUES,), generator=_generator) | 1
