@@ -1,4 +1,4 @@
-"""README's examples run as they are printed, in order, in one empty folder."""
+"""The examples of README, then those of the page on training, run as they are printed, in one empty folder."""
 
 import re
 import subprocess
@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+PAGES = (README, README.parent / "docs" / "training.md")
+EXAMPLES = [
+    code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+]
 
 
 @pytest.mark.slow
 def test_every_example_runs(tmp_path):
-    assert len(EXAMPLES) >= 6
+    assert len(EXAMPLES) >= 8
     for number, code in enumerate(EXAMPLES, 1):
         done = subprocess.run(
             [sys.executable, "-W", "error::UserWarning", "-c", code],

@@ -1,5 +1,6 @@
 """The program `trivet`: its verbs, and how errors leave it."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
+    # What Fabric announces (its precision, say) stands in the recipe; its warnings still come through.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     if debug:
         given = ["--debug", *(word for word in given if word != "--debug")]
     try:
