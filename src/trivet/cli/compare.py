@@ -14,7 +14,7 @@ def compare(
         list[str], typer.Argument(help="Published models (see trivet models) and run folders.")
     ],
     on: Annotated[Path | None, typer.Option(help="A data set to score the run folders on.")] = None,
-    batch: Annotated[int, typer.Option(help="Images of the step that is planned and measured.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images of the step that is planned and measured.")] = 2,
     precision: Annotated[str, typer.Option(help="Of the planned step: 32, bf16 or 16.")] = "32",
     seconds: Annotated[
         float, typer.Option(help="Measure no model that would take longer than this; 0 measures none.")
@@ -45,7 +45,7 @@ def compare(
         Console(highlight=False, width=None if Console().is_terminal else 130).print(comparison_table(found))
         for model in found.models:
             if model.why_not:
-                typer.echo(f"{model.name}: not measured, for {model.why_not}")
+                typer.echo(f"{model.name}: not measured whole: {model.why_not}")
     if picture is not None:
         draw_comparison(found, picture)
     write_json_option(json, found.to_json())

@@ -13,7 +13,7 @@ from trivet.errors import UsageError
 from trivet.models.count import count_model
 from trivet.models.kernels import use_fast_kernels
 from trivet.models.model import Model
-from trivet.models.zoo import zoo_entry
+from trivet.models.zoo import zoo_entry, zoo_names
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.planned_step import PlannedStep, plan_recipe
 from trivet.recipe.recipe import Recipe, make_recipe, read_recipe
@@ -34,7 +34,7 @@ def compare_models(
     models: Sequence[str | Path],
     *,
     on: str | Path | None = None,
-    batch: int = 1,
+    batch: int = 2,
     precision: str = "32",
     seconds: float | int = 60.0,
     plan: bool = True,
@@ -108,6 +108,8 @@ def _opened(name: str | Path, batch: int, precision: str) -> _Opened:
         "train.epochs": 1,
     }
     published = entry.top1 if entry.task == "classification" else entry.ap
+    if published is None and f"tf_{name}" in zoo_names():  # the authors' own weights of the same design
+        published = zoo_entry(f"tf_{name}").ap
     return _Opened(str(name), make_recipe(values | changes), entry.classes, published)
 
 
@@ -156,7 +158,10 @@ def _timed(
     image = _least(lambda: _look(model, item.recipe))
     use_fast_kernels(model)
     step = PlannedStep(item.recipe, model, batch, "cpu", BOXES)
-    step_seconds = _least(step.run)
+    try:
+        step_seconds = _least(step.run)
+    except ValueError as fault:  # batch norm of one image, where the coarsest map is one cell
+        return replace(row, image_seconds=image, why_not=f"a step of {batch} cannot be taken: {fault}"), rate
     row = replace(row, step_seconds=step_seconds, image_seconds=image)
     return row, step_seconds / (row.macs * batch)
 

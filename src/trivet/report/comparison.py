@@ -22,6 +22,8 @@ from trivet.structures import TaskName
 
 ACCURACY: dict[TaskName, str] = {"detection": "AP", "segmentation": "mIoU", "classification": "top-1"}
 
+MOST_TICKS = 6
+
 
 @dataclass(frozen=True)
 class ComparedModel:
@@ -196,10 +198,14 @@ def _paint(axes: Axes, names: Sequence[str], points: Sequence[Point | None], lab
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten in a range."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    numbers = [head * 10.0**power for power in range(first, last + 1) for head in (1, 2, 5)]
-    return [number for number in numbers if low <= number <= high]
+    """Return 1, 2 and 5 times powers of ten in a range; 1 and 3 times where those would be too many to read."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for heads in ((1, 2, 5), (1, 3)):
+        numbers = [head * 10.0**power for power in powers for head in heads]
+        inside = [number for number in numbers if low <= number <= high]
+        if len(inside) <= MOST_TICKS:
+            break
+    return inside
 
 
 def _short(names: Sequence[str]) -> list[str]:
