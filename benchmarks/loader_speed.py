@@ -6,7 +6,8 @@ Every loader reads the same files at the same size and batch. Equal augmentation
 - geometry: a random zoom and crop, and mirroring (all that effdet's loader does);
 - geometry and colour: the same with changes of colour (ultralytics' without mosaic: an affine warp, HSV, mirroring;
   Trivet's `medium`: zoom, crop, mirroring, gamma, brightness, contrast, hue, saturation, at times grey, blur or noise);
-- with mosaic: every sample is made of four images first.
+- with mosaic: every sample is made of four images first. ultralytics takes the other three from decoded images that it
+  keeps in memory; `images kept` is Trivet with its cache of decoded pixels, which `trivet fit` uses by itself where it pays.
 Prints images a second after one epoch of warming up; with 0 workers also by processor time, which other work on the
 machine changes little. effdet is in the `dev` extra; ultralytics (AGPL) is no part of this project and is measured
 where it happens to be installed, as in a virtual environment of its own. Results with date and machine are in
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 
 from trivet.data.batching import train_loader
+from trivet.data.cache_images import cache_images
 from trivet.data.mix import Mix
 from trivet.data.place import place, turn
 from trivet.data.sources import read_dataset
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each is measured")
     parser.add_argument("--images", type=int, default=0, help="use the first so many only; 0 uses all")
+    parser.add_argument("--only", default="", help="measure only the loaders with this in their name")
     parser.add_argument("--format")
     parser.add_argument("--labels")
     given = parser.parse_args()
@@ -181,11 +184,21 @@ def main() -> None:
             "and mosaic: trivet, medium": lambda w: trivet_epochs(
                 train, size, batch, w, augmentation="medium", mix=Mix(1.0, 0.0)
             ),
+            "and mosaic: trivet, images kept": lambda w: trivet_epochs(
+                cache_images(train, "yes", folder=folder / "cache"),
+                size,
+                batch,
+                w,
+                augmentation="medium",
+                mix=Mix(1.0, 0.0),
+            ),
             "and mosaic: ultralytics": lambda w: ultralytics_epochs(
                 train, folder, size, batch, w, mosaic=1.0
             ),
         }
         for name, make in sides.items():
+            if given.only not in name:
+                continue
             shown = []
             for workers in given.workers:
                 try:

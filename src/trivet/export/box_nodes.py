@@ -191,7 +191,9 @@ def _likely_anchors(graph: Graph, class_logits: Sequence[str], task: DetectionTa
 
 def _above(graph: Graph, logits: str, task: DetectionTask) -> tuple[str, str]:
     """Return the best logits `[b, n]` and their positions; n is enough for all above the threshold in any image."""
-    above = graph.to_float(graph.op("Greater", logits, _least_logit(task)))  # summed faster than whole numbers
+    above = graph.to_float(
+        graph.op("Greater", logits, _least_logit(task))
+    )  # summed faster than whole numbers
     counts = graph.op("ReduceSum", above, np.array([1]), keepdims=0)
     most = graph.to_int(graph.op("ReduceMax", counts, np.array([0]), keepdims=1))
     most = graph.op("Max", graph.op("Min", most, np.array([task.candidates])), np.array([1]))

@@ -7,7 +7,6 @@ from trivet.doctor.diagnosis import Diagnosis
 from trivet.doctor.watch import is_watching, watch
 from trivet.recipe.run import Plan, train_run
 
-
 PROOF_SECONDS = 120.0
 """Budget of time for experiments, where proofs are asked for."""
 

@@ -176,7 +176,7 @@ class TrainingWatch(ScalingWatch):
         if witness is None or record.state is None:
             return
         cleared = state_of(witness) != record.state
-        if not cleared and self.session.recording and witness.grad is not None:
+        if not cleared and record.value is not None and self.session.recording and witness.grad is not None:
             cleared = value_of(witness.grad) != record.value or record.value == 0.0
         if cleared:
             record.fresh = True
@@ -202,8 +202,8 @@ class TrainingWatch(ScalingWatch):
             record.seen_backward = record.seen_backward or state != record.state
             record.pending = record.pending or record.seen_backward
             record.state, record.weights_version = state, witness._version
-            if self.session.recording and witness.grad is not None:
-                record.value = value_of(witness.grad)
+            looked = self.session.recording and witness.grad is not None
+            record.value = value_of(witness.grad) if looked and witness.grad is not None else None
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if self.session.active:
@@ -242,8 +242,8 @@ class TrainingWatch(ScalingWatch):
         witness = record.witness() if record.witness else None
         if witness is not None:
             record.state = state_of(witness)
-            if self.session.recording and witness.grad is not None:
-                record.value = value_of(witness.grad)
+            looked = self.session.recording and witness.grad is not None
+            record.value = value_of(witness.grad) if looked and witness.grad is not None else None
         record.fresh, record.pending = False, False
         for other in self.optimizers:
             other.seen_backward = False
