@@ -7,7 +7,7 @@ from trivet.recipe.waiting import waiting_findings
 
 
 def recipe(**data) -> Recipe:
-    sections = {name: {} for name in ("model", "augment", "task", "machine")}
+    sections = {"model": {"size_hw": [64, 64]}, "augment": {}, "task": {}, "machine": {}}
     return Recipe.model_validate({**sections, "data": {"path": "there", **data}, "train": {"epochs": 1}})
 
 
