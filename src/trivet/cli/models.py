@@ -1,6 +1,6 @@
 """`trivet models`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -8,7 +8,9 @@ from rich.table import Table
 
 from trivet.cli.options import JsonPath, write_json_option
 from trivet.errors import UsageError, unknown_name
-from trivet.structures import TASKS, TaskName
+
+if TYPE_CHECKING:
+    from trivet.structures import TaskName
 
 
 def models(
@@ -53,12 +55,14 @@ def models(
     write_json_option(json, {"models": [{"name": key, **asdict(entry)} for key, entry in shown.items()]})
 
 
-def checked_task(task: str | None) -> TaskName | None:
+def checked_task(task: str | None) -> "TaskName | None":
     """Return a task given by name.
 
     Raises:
         UsageError: If it is none.
     """
+    from trivet.structures import TASKS
+
     known = next((name for name in TASKS if name == task), None)
     if task is not None and known is None:
         raise unknown_name("task", task, TASKS)
