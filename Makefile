@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One process a core; the tests of a file stay together, for they share what takes long to make.
 SPREAD := -n auto --dist loadfile
+# Each process of the tests would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test quick lint check format
 
