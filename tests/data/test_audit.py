@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -157,5 +159,25 @@ def test_images_with_a_class_each_are_not_asked_for_boxes(tmp_path):
     audit = audit_dataset(tmp_path)
     assert {found.name for found in audit.findings} == {"rare-class"}
     assert audit.statistics["classes"][0]["images"] == {"train": 6, "test": 4}
-    assert set(audit.not_checked.values()) == {"the images are not files of their own"}
+    assert audit.not_checked == {"recordings in several splits": "the images are not files of their own"}
     assert "boxes" not in audit.text()
+
+
+def test_images_in_mosaics_are_compared_across_splits(tmp_path):
+    write_mosaics(tmp_path)
+    splits = read_dataset(tmp_path, val_share=0.0)
+    test = replace(splits.test, pictures=splits.train.pictures.take(np.array([4, 9, *range(8)])))
+    audit = audit_dataset(replace(splits, test=test))
+    leak = next(found for found in audit.findings if found.name == "leak-across-splits")
+    assert (leak.evidence["images"], leak.evidence["groups"]) == (10, 9)  # two of them are one training image
+    assert leak.where.file == splits.train.name(0)
+    unseen = audit_dataset(splits, look_at_images=False)
+    assert unseen.not_checked["equal images and leaks"] == "not asked for"
+
+
+def test_progress_counts_images_and_masks(digits):
+    seen = []
+    splits = read_dataset(digits, task="segmentation")
+    audit_dataset(splits, progress=lambda done, total: seen.append((done, total)))
+    images = sum(map(len, splits.given))
+    assert seen == [(i + 1, 2 * images) for i in range(2 * images)]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trivet.data.fingerprints import fingerprint
+from tests.data.tiny_cifar import tiny_dataset
+from trivet.data.fingerprints import fingerprint, fingerprint_pictures
 
 
 def noise(seed, height=60, width=80):
@@ -58,3 +59,13 @@ def test_what_cannot_be_read_is_a_fault_and_equals_nothing(tmp_path):
 
 def test_nothing_has_no_fingerprints():
     assert len(fingerprint([])) == 0
+
+
+def test_pictures_in_mosaics_are_told_apart_by_their_pixels(tmp_path):
+    pictures, done = tiny_dataset(tmp_path).pictures.take(np.array([3, 5, 3])), []
+    prints = fingerprint_pictures(pictures, progress=done.append)
+    assert (prints.digests[0] == prints.digests[2]).all()
+    assert not (prints.digests[0] == prints.digests[1]).all()
+    assert bits(prints.hashes[0], prints.hashes[1]) > 30
+    assert prints.thumbnails.shape == (3, 32, 32, 3)
+    assert (prints.faults, done) == ({}, [1, 2, 3])

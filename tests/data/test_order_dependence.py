@@ -46,6 +46,11 @@ def test_counts(dataset):
     assert found.between["small-on-top", "highest-id"].tolist() == [0, 0, 75]
 
 
+def test_shapes_that_touch_without_a_common_pixel_do_not_count(dataset):
+    beside = [(1, square(0, 0, 10)), (2, square(10, 0, 10)), (2, square(0, 10, 10)), (1, [0.0] * 6)]
+    assert order_dependence(replace(dataset.take([0]), masks=masks_of(beside))).contested.tolist() == [0]
+
+
 def test_pictures_of_the_worst(dataset):
     assert contested_pixels(dataset, 0).sum() == 100
     assert contested_pixels(dataset, 0)[10:20, 10:20].all()

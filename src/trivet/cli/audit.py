@@ -2,10 +2,14 @@
 
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trivet.cli.options import JsonPath, parse_size, write_json_option
 
@@ -36,15 +40,17 @@ def audit(
     from trivet.recipe.audit import write_audit
 
     size_hw = parse_size(size) or (512, 512)
-    found = audit_dataset(
-        data,
-        size_hw=size_hw,
-        format=format,
-        labels=labels,
-        images=images,
-        task=checked_task(task),
-        overlap=overlap,
-    )
+    with _bar("looking at every image") as progress:
+        found = audit_dataset(
+            data,
+            size_hw=size_hw,
+            format=format,
+            labels=labels,
+            images=images,
+            task=checked_task(task),
+            overlap=overlap,
+            progress=progress,
+        )
     if json != "-":
         typer.echo(found.text())
     write_json_option(json, found.to_json())
@@ -55,3 +61,13 @@ def audit(
         )
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _bar(words: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how far the work is, until it is done; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

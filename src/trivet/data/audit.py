@@ -27,7 +27,7 @@ from trivet.data.audit_outlines import overlapping_labels, rectangular_outlines
 from trivet.data.audit_sequences import sequences_across_splits
 from trivet.data.box_statistics import describe, describe_classes
 from trivet.data.dataset import Dataset, Splits
-from trivet.data.fingerprints import Fingerprints, fingerprint
+from trivet.data.fingerprints import Fingerprints, fingerprint, fingerprint_pictures
 from trivet.data.mask_statistics import describe_masks
 from trivet.data.mask_survey import survey_masks
 from trivet.data.problems import PROBLEMS, Problem
@@ -85,7 +85,6 @@ CHECKS_OF: Mapping[TaskName, Mapping[str, Callable[[AuditContext], list[Finding]
     "segmentation": MASK_CHECKS,
     "classification": CLASS_CHECKS,
 }
-_WHY_NO_FILES = ("the image files are not there", "the images are not files of their own")
 _NEED_PIXELS = (
     "unreadable images",
     "equal images and leaks",
@@ -179,7 +178,7 @@ def audit_dataset(
         look_at_images: Whether image files are decoded (small), for duplicates, colour and damage.
         task: See `read_dataset`; for a path.
         overlap: See `read_dataset`; for a path.
-        progress: Called with images done and images in all.
+        progress: Called with what was looked at and all there is to look at, images and masks.
 
     Raises:
         UsageError: If there is no data set, or its format is not plain.
@@ -191,11 +190,13 @@ def audit_dataset(
         if isinstance(data, Splits)
         else _read(Path(data), format=format, labels=labels, images=images, task=task, overlap=overlap)
     )
-    there = splits.train.path(0).is_file()
-    prints = _prints(splits, progress) if look_at_images and there else None
+    there = _has_files(splits.train) or splits.train.pictures is not None
     masks = splits.task == "segmentation"
+    looks = look_at_images and there
+    steps = _Steps(sum(map(len, splits.given)) * (looks + masks), progress)
+    prints = tuple(_print(split, steps) for split in splits.given) if looks else None
     surveys = (
-        tuple(survey_masks(split, with_images=prints is not None) for split in splits.given)
+        tuple(survey_masks(split, with_images=looks, progress=steps) for split in splits.given)
         if masks
         else None
     )
@@ -203,8 +204,10 @@ def audit_dataset(
     checks = CHECKS_OF[splits.task]
     not_checked = {}
     if prints is None:
-        why = "not asked for" if there else _WHY_NO_FILES[splits.train.pictures is not None]
+        why = "not asked for" if there else "the image files are not there"
         not_checked = {name: why for name in _NEED_PIXELS if name in checks}
+    elif not _has_files(splits.train):
+        not_checked = {"recordings in several splits": "the images are not files of their own"}
     findings = _of_problems(splits)
     for name, check in checks.items():
         if name not in not_checked:
@@ -248,15 +251,26 @@ def _read(
     )
 
 
-def _prints(splits: Splits, progress: Callable[[int, int], None] | None) -> tuple[Fingerprints, ...]:
-    total, done, prints = sum(map(len, splits.given)), 0, []
-    for split in splits.given:
-        before = done
-        paths = (split.path(i) for i in range(len(split)))
-        report = None if progress is None else lambda count, before=before: progress(before + count, total)
-        prints.append(fingerprint(paths, progress=report))
-        done += len(split)
-    return tuple(prints)
+def _has_files(split: Dataset) -> bool:
+    return split.path(0).is_file()
+
+
+class _Steps:
+    """Counts what was looked at, over all splits."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self.total, self.progress, self.done = total, progress, 0
+
+    def __call__(self, _: int) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _print(split: Dataset, steps: _Steps) -> Fingerprints:
+    if split.pictures is not None and not _has_files(split):
+        return fingerprint_pictures(split.pictures, progress=steps)
+    return fingerprint((split.path(i) for i in range(len(split))), progress=steps)
 
 
 def _of_problems(splits: Splits) -> list[Finding]:

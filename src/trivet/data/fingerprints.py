@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from trivet.data.dataset import Pictures
 from trivet.data.images import read_thumbnail
 from trivet.errors import DataError
 
@@ -20,7 +21,7 @@ class Fingerprints:
     """One row an image; an image that cannot be decoded has an empty thumbnail and is in `faults`.
 
     Args:
-        digests: uint8 `[n, 16]`, of the file's bytes.
+        digests: uint8 `[n, 16]`, of the file's bytes, or of the pixels where images are not files of their own.
         thumbnails: uint8 `[n, 32, 32, 3]`, squeezed to a square.
         hashes: uint8 `[n, 16]`: 128 bits, whether a pixel is brighter than its left and its upper neighbour.
         faults: What could not be decoded: position -> message.
@@ -61,9 +62,36 @@ def fingerprint(paths: Iterable[Path], *, progress: Callable[[int], None] | None
             faults[position] = str(fault)
         if progress is not None:
             progress(position + 1)
+    return _gathered(digests, thumbnails, faults)
+
+
+def fingerprint_pictures(
+    pictures: Pictures, *, progress: Callable[[int], None] | None = None
+) -> Fingerprints:
+    """Look at every image of a split whose images are not files of their own, such as CIFAR's.
+
+    Args:
+        pictures: The images.
+        progress: Called with the number of images done, after each.
+
+    Raises:
+        DataError: If they cannot be decoded.
+    """
+    digests, thumbnails = [], []
+    for position in range(len(pictures)):
+        image = pictures[position]
+        size = str(image.shape).encode()
+        digests.append(hashlib.blake2b(size + image.tobytes(), digest_size=16).digest())
+        thumbnails.append(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+        if progress is not None:
+            progress(position + 1)
+    return _gathered(digests, thumbnails, {})
+
+
+def _gathered(digests: list[bytes], thumbnails: list[np.ndarray], faults: dict[int, str]) -> Fingerprints:
     joined = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
-    pictures = np.stack(thumbnails) if thumbnails else np.zeros((0, SIDE, SIDE, 3), np.uint8)
-    return Fingerprints(joined, pictures, _hashes(pictures), faults)
+    small = np.stack(thumbnails) if thumbnails else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    return Fingerprints(joined, small, _hashes(small), faults)
 
 
 def _hashes(thumbnails: np.ndarray) -> np.ndarray:

@@ -56,9 +56,9 @@ def order_dependence(dataset: Dataset) -> OrderDependence:
     by_pair: Counter[tuple[int, int]] = Counter()
     between = {pair: np.zeros(len(masks), np.int64) for pair in combinations(OVERLAPS, 2)}
     for image in range(len(masks)):
-        labels, covered = _layers(masks, image)
-        if len(labels) < 2:
+        if not _may_overlap(masks, image):
             continue
+        labels, covered = _layers(masks, image)
         contested[image] = (covered.sum(axis=0) > 1).sum()
         if not contested[image]:
             continue
@@ -103,6 +103,23 @@ def _outlines(dataset: Dataset) -> ShapeMasks:
             'read a data set of outlines with task="segmentation"',
         )
     return dataset.masks
+
+
+def _may_overlap(masks: ShapeMasks, image: int) -> bool:
+    """Whether the upright boxes of two shapes of different classes share a pixel: else no layer need be painted."""
+    size_hw, boxes, labels = masks.size_hw(image), [], []
+    for shape in masks.shapes.rows(image):
+        if masks.shapes.labels[shape] != IGNORE_LABEL:
+            for patch in masks.shapes.patches(shape, size_hw):
+                rows, columns = patch.slices
+                boxes.append((rows.start, columns.start, rows.stop, columns.stop))
+                labels.append(int(masks.shapes.labels[shape]))
+    if len(set(labels)) < 2:
+        return False
+    corners, classes = np.array(boxes), np.array(labels)
+    starts = np.maximum(corners[:, None, :2], corners[None, :, :2])
+    stops = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    return bool(((starts < stops).all(axis=2) & (classes[:, None] != classes)).any())
 
 
 def _layers(masks: ShapeMasks, image: int) -> tuple[list[int], np.ndarray]:

@@ -54,7 +54,7 @@ class ProgressBars(Listener):
 
     def started(self, state: TrainState, steps_per_epoch: int) -> None:
         """Show the bars."""
-        self.console.print(self.heading)
+        self._say(self.heading)
         self.began, self.images_before, self.steps_per_epoch = (
             time.monotonic(),
             state.position.images,
@@ -91,7 +91,7 @@ class ProgressBars(Listener):
         self.metric = f"{shown[0]}  best {best:.3f}"
         share = float(row["progress"])
         minutes = state.budget.seconds / 60
-        self.console.print(
+        self._say(
             f"epoch {row['epoch']:>4}  {share:4.0%}  {minutes:5.1f} min  loss {float(row.get('loss', float('nan'))):.3f}  "
             f"val {float(row['val_loss']):.3f}  {'  '.join(shown)}"
         )
@@ -99,6 +99,10 @@ class ProgressBars(Listener):
     def ended(self, state: TrainState) -> None:  # noqa: ARG002
         """Take the bars away."""
         self.bars.stop()
+
+    def _say(self, line: str) -> None:
+        """Print a line; in a log it stays one, however long."""
+        self.console.print(line, soft_wrap=not self.live)
 
 
 def heading(recipe: Recipe, splits: Splits) -> str:

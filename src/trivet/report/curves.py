@@ -77,6 +77,7 @@ def rate_chart(history: History, *, key: str = "rate") -> str:
         axes.set_ylim(bottom=0)
         axes.set_ylabel("learning rate")
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(_whole_numbers())
         axes.ticklabel_format(axis="y", scilimits=(-2, 3))
 
     top = max((rate for _, rate in points), default=0.0)
@@ -133,6 +134,10 @@ def _loss_axis(axes: Axes, values: list[float]) -> None:
 
 def _epoch_axis(axes: Axes, history: History) -> None:
     axes.set_xlabel("epoch" if _by_epoch(history) else "step")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.xaxis.set_major_locator(_whole_numbers())
     if not axes.lines:
         axes.text(0.5, 0.5, "nothing was measured", ha="center", va="center", transform=axes.transAxes)
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(integer=True, nbins=8, min_n_ticks=1)

@@ -22,11 +22,12 @@ def frequency_chart(per_class: Sequence[ClassIou], *, key: str = "frequencies") 
     def paint(axes: Axes) -> None:
         shares = [100 * row.share for row in rows]
         found = [100 * row.predicted_share for row in rows]
-        bars = axes.barh(places - 0.19, shares, color=ACCENT, height=0.36, label="truth")
-        axes.barh(places + 0.19, found, color=GRID, height=0.36, label="predicted")
-        ends = [max(pair) for pair in zip(shares, found, strict=True)]
-        for bar, end, row in zip(bars, ends, rows, strict=True):
-            axes.text(end, bar.get_y() + 0.36, f" {row.share:.1%}", va="center", fontsize=10.5)
+        for offset, values, colour, label in (
+            (-0.2, shares, ACCENT, "truth"),
+            (0.2, found, GRID, "predicted"),
+        ):
+            bars = axes.barh(places + offset, values, color=colour, height=0.38, label=label)
+            axes.bar_label(bars, [f"{value:.1f}%" for value in values], padding=4, fontsize=9)
         axes.set_yticks(places, [plain_label(row.name) for row in rows])
         axes.set_ylim(max(len(rows) - 0.4, 1.6), -0.6)
         axes.margins(x=0.16)
@@ -42,7 +43,7 @@ def frequency_chart(per_class: Sequence[ClassIou], *, key: str = "frequencies") 
         key=key,
         title="Share of the pixels of each class",
         description=f"{told or 'None'}.",
-        size_hw=(60 + 26 * max(len(rows), 2), 400),
+        size_hw=(60 + 32 * max(len(rows), 2), 400),
     )
 
 
