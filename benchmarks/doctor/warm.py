@@ -8,6 +8,7 @@ of its own, as when it is started from a shell; only the packages are there alre
 import importlib
 import json
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -32,7 +33,12 @@ def load_packages() -> None:
 
 
 def work(doctor: str, program: str, out: str) -> int:
-    """Run a program under a doctor in this process; returns the exit code."""
+    """Run a program under a doctor, or under none, in this process; returns the exit code."""
+    if doctor == "none":
+        sys.argv = [program]
+        sys.path.insert(0, str(Path(program).parent))
+        runpy.run_path(program, run_name="__main__")
+        return 0
     if doctor == "trivet":
         from trivet.doctor.run import Options, run_script
 

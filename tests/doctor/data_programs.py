@@ -186,12 +186,12 @@ for epoch in range(3):
 import random
 class Crops(torch.utils.data.Dataset):
     def __init__(self):
-        self.random = random.Random(0)
+        self.random = random.Random(0)  # HERE
     def __len__(self):
         return 64
     def __getitem__(self, i):
         return x[i].roll(int(self.random.random() * 8), 2), y[i]
-loader = DataLoader(Crops(), 16, num_workers=2)  # HERE
+loader = DataLoader(Crops(), 16, num_workers=2)
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 for epoch in range(2):
@@ -313,7 +313,7 @@ class Slow(torch.utils.data.Dataset):
     def __len__(self):
         return 64
     def __getitem__(self, i):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return x[i], y[i]
 loader = DataLoader(Slow(), 2)  # HERE
 model = Net()
@@ -323,7 +323,7 @@ for images, target in loader:
     F.cross_entropy(model(images), target).backward()
     optimizer.step()
 """,
-        (("time.sleep(0.02)", "pass"),),
+        (("time.sleep(0.05)", "pass"),),
     ),
 ]
 """`label-off-by-one` is proven on torchvision's own detector, in `test_data_faults.py`."""

@@ -24,11 +24,12 @@ def test_every_finding_has_its_page():
 def test_a_page_has_its_parts():
     page = explain("parameter-not-in-optimizer")
     heads = [line for line in page.splitlines() if line.startswith("#")]
-    assert heads[:5] == [
+    assert heads[:6] == [
         "# parameter-not-in-optimizer",
         "## What is seen",
         "## Why it hurts",
         "## Example",
+        "## What to write instead",
         "## What to do",
     ]
     assert "optimizer = torch.optim.Adam(model.encoder.parameters(), lr=1e-3)" in page

@@ -31,11 +31,11 @@ def borrowed(*things: Any) -> Iterator[None]:
     Raises:
         ValueError: If a lazy parameter has not got its shape yet.
     """
-    keeper = _Keeper()
-    for thing in things:
-        keeper.keep(thing)
     restore_random = keep_random_state()
+    keeper = _Keeper()
     try:
+        for thing in things:
+            keeper.keep(thing)
         keeper.lend()
         yield
     finally:

@@ -82,15 +82,17 @@ def diagnose(
     """
     if isinstance(batch, torch.Tensor) or len(batch) != 2:
         raise ValueError("batch must be a pair (inputs, targets)")
-    probe = Probe()
-    with borrowed(model, loss_function, optimizer), probe, torch.inference_mode(False), torch.enable_grad():
-        probe.watch_also(model, *([optimizer] if optimizer is not None else []))
-        try:
-            _take_steps(model, batch, loss_function, optimizer)
-        except Exception as fault:  # whatever the user's code raises is told as a finding
-            probe.exception = fault
-        trace = probe.trace()
-    return _leave_out(diagnose_trace(trace), optimizer is not None)
+    with borrowed(model, loss_function, optimizer):
+        probe = Probe()
+        with probe, torch.inference_mode(False), torch.enable_grad():
+            probe.watch_also(model, *([optimizer] if optimizer is not None else []))
+            try:
+                _take_steps(model, batch, loss_function, optimizer)
+            except Exception as fault:  # whatever the user's code raises is told as a finding
+                probe.exception = fault
+            trace = probe.trace()
+        # Judged before random state is put back: checkers of types at run time draw random numbers too.
+        return _leave_out(diagnose_trace(trace), optimizer is not None)
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

@@ -36,7 +36,8 @@ class LoaderTrace:
     """A loader that feeds training.
 
     Args:
-        batches, waited, passed: Batches after the first of each pass, seconds the loop waited for them, seconds in all.
+        batches, waited, passed: Batches after the first of each pass, seconds the loop waited for them, seconds in all
+            but for those of the doctor.
         busy: Processor seconds of the loop itself, between the batches.
         sample_place: The first line of the user's `__getitem__`.
         sources: Where the sources of random numbers are made, where that is known.
@@ -205,6 +206,7 @@ class PairTrace:
         best_turn: Median for the best of the flipped and turned versions of their own map.
         turned: Share of pictures that a turned version explains clearly better, of those where it makes a difference.
         decisive: Count of these.
+        turned_fit: Median for the best turned version, of the pictures that one explains clearly better.
         rank: Mean rank of the own map among all maps, 1 being best and 0.5 chance.
         best_other: Median for the best map of another picture.
     """
@@ -214,6 +216,7 @@ class PairTrace:
     own: float = 0.0
     best_turn: float = 0.0
     turned: float = 0.0
+    turned_fit: float = 0.0
     decisive: int = 0
     rank: float = 1.0
     best_other: float = 0.0

@@ -31,9 +31,11 @@ def overfitting(trace: Trace) -> Iterator[Finding]:
     behind = right is not None and known is not None and _behind(right, known, points[-1].samples)
     if not rises and not behind:
         return
-    told = [
-        f"{known:.0%} of the training samples are answered rightly, but only {right:.0%} of new ones"
-    ] * behind
+    told = []
+    if behind:
+        told.append(
+            f"{known:.0%} of the training samples are answered rightly, but only {right:.0%} of new ones"
+        )
     if rises:
         told.append(
             f"the loss on new samples rose from {losses[lowest]:.3g} (step {points[lowest].step}) to {last:.3g}, while "

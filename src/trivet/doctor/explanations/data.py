@@ -20,10 +20,14 @@ DATA = {
         """
         def turned(values):
             return values.flip(-1) if torch.rand(()) < 0.5 else values
+
+
         picture, mask = turned(images[0]), turned(images[0, 0])  # two draws""",
         """
         def turned(picture, mask):
             return (picture.flip(-1), mask.flip(-1)) if torch.rand(()) < 0.5 else (picture, mask)
+
+
         picture, mask = turned(images[0], images[0, 0])""",
         "Draw once, apply to both. Pair files by their stem, not by the order of `os.listdir`, which is none.",
     ),
@@ -93,17 +97,24 @@ DATA = {
         """
         class Pictures(torch.utils.data.Dataset):
             rng = np.random.default_rng(0)
+
             def __len__(self):
                 return 8
+
             def __getitem__(self, i):
                 return images[i] + self.rng.normal()
+
+
         loader = DataLoader(Pictures(), 4, num_workers=2)""",
         """
         class Pictures(torch.utils.data.Dataset):
             def __len__(self):
                 return 8
+
             def __getitem__(self, i):
                 return images[i] + torch.randn(())
+
+
         loader = DataLoader(Pictures(), 4, num_workers=2)""",
         "Draw from torch's generator, which the loader seeds for each worker and epoch, or seed your own from "
         "`torch.initial_seed()` in `worker_init_fn`.",

@@ -115,10 +115,14 @@ GRADIENTS = {
         """
         def to_float(picture):
             return picture.float() / 255
+
+
         output = model(to_float(torch.randint(0, 256, (8, 3, 16, 16))) / 255)""",
         """
         def to_float(picture):
             return picture.float() / 255
+
+
         output = model(to_float(torch.randint(0, 256, (8, 3, 16, 16))))""",
         "Normalise at one place. `ToTensor()` divides by 255 already; many image processors and models do it inside.",
     ),

@@ -40,12 +40,16 @@ LOOP = {
         """
         def validate():
             model.eval()
+
+
         for values, target in loader:
             F.cross_entropy(model(values), target).backward()
             validate()""",
         """
         def validate():
             model.eval()
+
+
         for values, target in loader:
             model.train()
             F.cross_entropy(model(values), target).backward()
@@ -73,10 +77,14 @@ LOOP = {
         """
         def forward(values):
             return F.dropout(values, 0.5)
+
+
         output = forward(images)""",
         """
         def forward(values, training):
             return F.dropout(values, 0.5, training=training)
+
+
         output = forward(images, model.training)""",
         "`nn.Dropout` as a layer made in `__init__`, or `training=self.training`: the function's default is True.",
     ),

@@ -145,7 +145,7 @@ class BoxWatch:
         inverted = (second < first).any(1)
         flat = (second == first).any(1) & ~inverted
         limit = self._limit(boxes)
-        record.known_size = self._side > 0
+        record.known_size = math.isfinite(limit)
         record.boxes += len(boxes)
         record.inverted += int(inverted.sum())
         record.flat += int(flat.sum())
@@ -164,7 +164,8 @@ class BoxWatch:
         largest = float(boxes.max())
         if largest <= 1.0:
             return 1.0
-        return self._side if self._side else math.inf
+        # In no format does a number exceed the side of the picture: else they are pixels of another one.
+        return self._side if largest <= 1.02 * self._side else math.inf
 
     def _record(self, source: str, place: Place | None) -> BoxTrace:
         return self.boxes.setdefault((source, place), BoxTrace(source, place))

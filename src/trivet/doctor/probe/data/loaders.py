@@ -33,6 +33,7 @@ class LoaderRecord:
     passes: int = 0
     last_return: float = 0.0
     last_busy: float = 0.0
+    last_spent: float = 0.0
     states: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
 
 
@@ -156,9 +157,11 @@ class LoaderWatch:
         if record.last_return and steps:
             record.trace.batches += 1
             record.trace.waited += ended - began[0]
-            record.trace.passed += ended - record.last_return
+            own = self.session.spent - record.last_spent
+            record.trace.passed += max(ended - began[0], ended - record.last_return - own)
             record.trace.busy += began[1] - record.last_busy
         record.last_return, record.last_busy = ended, time.thread_time()
+        record.last_spent = self.session.spent
         if steps and not record.trains:
             record.trains = True
             self.last_train = record

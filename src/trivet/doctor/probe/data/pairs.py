@@ -84,7 +84,7 @@ class PairWatch:
         own = explained.diagonal()
         turned = torch.stack([_explained_own(bases, version) for version in _turns(maps)])
         best = turned.max(0).values
-        differ = (best - own).abs() > CLEARLY
+        differ, better = (best - own).abs() > CLEARLY, best - own > CLEARLY
         rank = (explained > own[:, None]).float().sum(1) / max(1, len(own) - 1)
         others = explained.clone().fill_diagonal_(0)
         return PairTrace(
@@ -92,7 +92,8 @@ class PairWatch:
             pairs=len(own),
             own=float(own.median()),
             best_turn=float(best.median()),
-            turned=float((best - own > CLEARLY).sum() / differ.sum().clamp_min(1)),
+            turned=float(better.sum() / differ.sum().clamp_min(1)),
+            turned_fit=float(best[better].median()) if bool(better.any()) else 0.0,
             decisive=int(differ.sum()),
             rank=float(rank.mean()),
             best_other=float(others.max(1).values.median()),
