@@ -14,8 +14,15 @@ from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import diagnose_trace
 from trivet.doctor.explanations import EXPLANATIONS
 from trivet.doctor.probe import Probe
+from trivet.doctor.probe.activations import ActivationWatch
+from trivet.doctor.probe.data.classes import ClassWatch
+from trivet.doctor.probe.data.leaks import LeakWatch
+from trivet.doctor.probe.data.loaders import LoaderWatch
 from trivet.doctor.probe.ledger import Ledger
+from trivet.doctor.probe.survey import Survey
+from trivet.doctor.probe.training import TrainingWatch
 from trivet.doctor.run import record_script
+from trivet.doctor.trace import ExceptionTrace, Trace
 from trivet.doctor.watch import watch
 
 WRAPPED = [
@@ -133,15 +140,108 @@ torch.save([p.detach() for p in model.parameters()] + [b for b in model.buffers(
     assert all(torch.equal(one, other) for one, other in zip(*values, strict=True))
 
 
-def test_a_fault_of_the_probe_does_not_reach_the_script(tmp_path, monkeypatch):
-    def fail(*_: object) -> None:
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (ActivationWatch, "fill"),
+        (ActivationWatch, "install"),
+        (ClassWatch, "on_loss"),
+        (LeakWatch, "on_call"),
+        (Ledger, "enter"),
+        (Ledger, "look_for_change"),
+        (Ledger, "observe"),
+        (LoaderWatch, "traces"),
+        (Survey, "note_calls"),
+        (Survey, "take"),
+        (TrainingWatch, "_before_backward"),
+        (TrainingWatch, "_enter_step"),
+        (TrainingWatch, "_leave_step"),
+    ],
+)
+def test_a_fault_of_the_probe_does_not_reach_the_script(tmp_path, monkeypatch, capsys, owner, name):
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("of the probe")
 
-    monkeypatch.setattr(Ledger, "observe", fail)
     script = tmp_path / "script.py"
-    script.write_text(HEAD + ADAM + LOOP + "print('done')\n")
+    script.write_text(
+        HEAD + ADAM + LOOP + "print(sum(p.double().sum().item() for p in model.parameters()))\n"
+    )
+    exec(compile(script.read_text(), str(script), "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out
+    monkeypatch.setattr(owner, name, fail)
     trace, code = record_script(str(script))
     assert code == 0
     assert trace.exception is None
+    assert capsys.readouterr().out == printed
     assert any("of the probe" in fault for fault in trace.faults)
     assert "doctor" in diagnose_trace(trace).not_checked
+
+
+def test_a_check_that_fails_is_listed_and_hides_no_other(monkeypatch):
+    def fail(_: object) -> None:
+        raise KeyError("of the check")
+
+    monkeypatch.setitem(CHECKS, "plateau", fail)
+    told = diagnose_trace(Trace(exception=ExceptionTrace("ValueError", "no such folder")))
+    assert [finding.name for finding in told.findings] == ["script-failed"]
+    assert told.not_checked["plateau"] == "the check itself failed: KeyError: 'of the check'"
+
+
+SAME = """
+import random
+import numpy as np
+torch.manual_seed(1); random.seed(2); np.random.seed(3)
+class Pictures(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+    def __getitem__(self, i):
+        return x[i] + 0.1 * float(np.random.rand()) * random.random(), y[i]
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LazyConv2d(6, 3), nn.LazyBatchNorm2d(), nn.ReLU(inplace=True), nn.Dropout2d(0.3), nn.Flatten(),
+            nn.utils.parametrizations.spectral_norm(nn.Linear(216, 16)), nn.Tanh(),
+        )
+        self.head = nn.utils.parametrizations.weight_norm(nn.Linear(16, 4))
+        self.rnn = nn.GRU(16, 16)
+    def forward(self, images):
+        h = self.layers(images)
+        return self.head(F.dropout(h + self.rnn(h[None])[0][0], 0.2, self.training))
+model = Body()
+model(x[:2])
+average = torch.optim.swa_utils.AveragedModel(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=15)
+for epoch in range(3):
+    model.train()
+    for images, target in DataLoader(Pictures(), 8, shuffle=True):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), target)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        average.update_parameters(model)
+        print(loss.item(), norm.item(), scheduler.get_last_lr(), random.random(), np.random.rand())
+    model.eval()
+    with torch.no_grad():
+        print((model(x).argmax(1) == y).sum().item(), average(x).sum().item(), torch.rand(1).item())
+print([p.double().sum().item() for p in [*model.parameters(), *model.buffers()]])
+"""
+
+
+@pytest.mark.parametrize("ending", ["", pytest.param("raise SystemExit(3)", marks=pytest.mark.slow)])
+def test_a_script_prints_the_same_to_the_last_digit(tmp_path, ending):
+    """Spectral and weight norms, lazy layers, dropout, three random generators: in processes of their own."""
+    script = tmp_path / "train.py"
+    script.write_text(HEAD + SAME + ending)
+    doctor = ["-m", "trivet.doctor", "run", "--prove"]
+    plain, watched = (
+        subprocess.run([sys.executable, *how, str(script)], capture_output=True, text=True, check=False)
+        for how in ([], doctor)
+    )
+    assert plain.stdout.count("\n") == 19
+    assert watched.stdout == plain.stdout
+    assert plain.stderr == ""
+    assert watched.returncode == (1 if ending else 0)

@@ -3,7 +3,10 @@
 import json
 
 from tests.conftest import QUICK
+from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import Diagnosis
+from trivet.doctor.probe.ledger import Ledger
+from trivet.doctor.probe.survey import Survey
 from trivet.doctor.trace import Cost
 from trivet.doctor.watch import is_watching, watch
 from trivet.recipe.fit import fit
@@ -25,6 +28,22 @@ def test_a_run_inside_a_watched_process_is_left_to_the_one_who_watches(digits, t
         result = fit(digits, QUICK | {"train.epochs": 1}, out=tmp_path, listeners=())
     assert doctor.diagnose().steps == 3
     assert json.loads(result.folder.findings.read_text())["cost"]["seconds"] == 0
+
+
+def test_a_doctor_that_fails_does_not_end_a_run(digits, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of the doctor")
+
+    monkeypatch.setattr(Ledger, "observe", fail)
+    monkeypatch.setattr(Survey, "note_calls", fail)
+    monkeypatch.setitem(CHECKS, "plateau", fail)
+    result = fit(digits, QUICK | {"train.epochs": 1}, out=tmp_path, listeners=())
+    told = {
+        item["name"]: item["reason"] for item in json.loads(result.folder.findings.read_text())["not_checked"]
+    }
+    assert "of the doctor" in told["plateau"]
+    assert "of the doctor" in told["doctor"]
+    assert result.folder.best.exists()
 
 
 def test_what_audit_and_doctor_did_not_check_is_joined():

@@ -44,6 +44,10 @@ def prove_findings(
             proven[id(finding)] = _prove(finding, catch, seconds / len(trials))
         except UnprovableError as fault:
             reasons[f"proof of {finding.name}"] = str(fault)
+        except Exception as fault:  # the user's code, repeated
+            reasons[f"proof of {finding.name}"] = (
+                f"a step cannot be repeated: {type(fault).__name__}: {fault}"
+            )
     findings = [proven.get(id(finding), finding) for finding in diagnosis.findings]
     return replace(diagnosis, findings=findings, not_checked={**diagnosis.not_checked, **reasons})
 
@@ -54,19 +58,14 @@ def _prove(finding: Finding, catch: Catch, seconds: float) -> Finding:
         raise UnprovableError(
             "at least two steps on different samples are wanted, to train on and to judge by"
         )
-    try:
-        experiment = prove(
-            finding,
-            model,
-            [(step, step) for step in catch.steps],
-            lambda played, _: played.loss,
-            catch.optimizer,
-            seconds=seconds,
-            score=lambda played, _: played.scores(),
-            start=catch.start.put,
-        )
-    except UnprovableError:
-        raise
-    except Exception as fault:  # the user's code, repeated
-        raise UnprovableError(f"a step cannot be repeated: {type(fault).__name__}: {fault}") from fault
+    experiment = prove(
+        finding,
+        model,
+        [(step, step) for step in catch.steps],
+        lambda played, _: played.loss,
+        catch.optimizer,
+        seconds=seconds,
+        score=lambda played, _: played.scores(),
+        start=catch.start.put,
+    )
     return experiment.apply_to(finding)

@@ -66,8 +66,10 @@ class watch:  # noqa: N801
         self, kind: type[BaseException] | None, fault: BaseException | None, stack: TracebackType | None
     ) -> None:
         self._probe.exception = fault
-        self._trace = self._probe.trace()
-        self._probe.remove()
+        try:
+            self._trace = self._probe.trace()
+        finally:
+            self._probe.remove()
 
     def trace(self) -> Trace:
         """Return what was recorded: so far inside the block, all of it after."""

@@ -88,7 +88,10 @@ class Probe:
         _watching = self
         watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts)
         for watch in (*watches, self.draws, self.fills, self.activations, self.data):
-            watch.install(self._patches)
+            with (
+                self.session.shielded()
+            ):  # a torch that has moved something: the rest is watched all the same
+                watch.install(self._patches)
         self._patches.wrap(torch.jit, "script", self._wrap_script)
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
@@ -153,7 +156,7 @@ class Probe:
         self._surveyed = len(self.modules.made)
 
     def trace(self) -> Trace:
-        """Return what was recorded so far."""
+        """Return what was recorded so far; what cannot be put together is listed under `faults`."""
         from trivet.doctor.probe.assemble import assemble
 
         return assemble(self)

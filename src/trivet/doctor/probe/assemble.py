@@ -6,7 +6,7 @@ import torch
 
 from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.probe.cuts import cut_in_source
-from trivet.doctor.trace import Cost, Trace
+from trivet.doctor.trace import Cost, ExceptionTrace, Trace
 
 if TYPE_CHECKING:
     from trivet.doctor.probe import Probe
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 def assemble(probe: "Probe") -> Trace:
     """Return the trace of what a probe has recorded."""
     watched = probe.session.watched_seconds
-    if not probe.survey.models:
-        probe.take_survey()
-    probe.survey.note_calls()
-    probe.ledger.look_for_change()
-    probe.draws.finish()
+    finish = [probe.survey.note_calls, probe.ledger.look_for_change, probe.draws.finish]
+    for act in [*([] if probe.survey.models else [probe.take_survey]), *finish]:
+        with probe.session.shielded():
+            act()
     trace = Trace(
         script=probe.script,
         steps=probe.session.steps,
@@ -43,16 +42,20 @@ def assemble(probe: "Probe") -> Trace:
         faults=probe.session.faults,
         cost=Cost(probe.session.spent, probe.session.spent / watched if watched else 0.0, watched),
     )
-    for fill in (_fill_parameters, _fill_models, _fill_signals, _fill_data):
+    for fill in (_fill_parameters, _fill_models, _fill_signals, _fill_data, _fill_exception):
         with probe.session.shielded():
             fill(probe, trace)
-    if probe.exception is not None:
-        trace.exception = describe_exception(
-            probe.exception, probe.training.failed_forward, probe.training.failed_graph
-        )
-        if trace.exception.places[:1] != trace.exception.forward[:1] or not trace.exception.forward:
-            trace.exception.failed = probe.modules.failed
     return trace
+
+
+def _fill_exception(probe: "Probe", trace: Trace) -> None:
+    fault = probe.exception
+    if fault is None:
+        return
+    trace.exception = ExceptionTrace(type(fault).__name__, str(fault))
+    trace.exception = describe_exception(fault, probe.training.failed_forward, probe.training.failed_graph)
+    if trace.exception.places[:1] != trace.exception.forward[:1] or not trace.exception.forward:
+        trace.exception.failed = probe.modules.failed
 
 
 def _fill_data(probe: "Probe", trace: Trace) -> None:
