@@ -11,14 +11,18 @@ def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
     nothing looks at PyTorch's operators as they run (autocast, compilers, tracers, function transforms).
     """
     return (
-        type(x) is Tensor
-        and x.dim() == 4
+        x.dim() == 4
         and x.numel() > 0
-        and all_plain(x, *parameters)
         and x.is_contiguous(memory_format=torch.channels_last)
         and torch.is_grad_enabled()
-        and not _watched()
+        and all_plain(*parameters)
+        and readable(x)
     )
+
+
+def readable(*tensors: Tensor) -> bool:
+    """Tell whether a kernel may read these plain tensors itself: nothing looks at PyTorch's operators as they run."""
+    return all(type(tensor) is Tensor for tensor in tensors) and all_plain(*tensors) and not _watched()
 
 
 def all_plain(*tensors: Tensor | None) -> bool:

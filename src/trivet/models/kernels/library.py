@@ -49,6 +49,7 @@ _SIGNATURES = {
     "trivet_norm_backward": (_POINTER, _POINTER, _INT, _LONG, _POINTER, _INT),
     "trivet_depthwise": (*(_POINTER,) * 5, _INT),
     "trivet_depthwise_backward": (*(_POINTER,) * 8, _INT),
+    "trivet_focal": (_POINTER, _POINTER, _LONG, _FLOAT, _FLOAT, _POINTER, _INT),
     "trivet_fuse": (*(_POINTER,) * 4, _INT, _FLOAT, _INT),
     "trivet_fuse_backward": (*(_POINTER,) * 6, _INT, _FLOAT, _INT),
     "trivet_pointwise": (*(_POINTER,) * 4, _LONG, _LONG, _POINTER, _INT),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trivet.errors import UsageError
+from trivet.models.kernels.focal import can_sum_focal, focal_sum
 
 _CACHED = 1 << 16  # logits at a time on a CPU: what fits in its cache halves the time
 
@@ -95,6 +96,8 @@ def _negative_into(slope: Tensor, logits: Tensor, gamma: float, smoothing: float
         slope.copy_(gradient)
         return values.sum()
     source, target = _in_memory_order(logits), _in_memory_order(slope)
+    if can_sum_focal(source, target):
+        return focal_sum(source, target, gamma=gamma, smoothing=smoothing)
     sums = []
     for piece, out in zip(source.split(_CACHED), target.split(_CACHED), strict=True):
         values, gradient = _negative(piece.to(slope.dtype), gamma, smoothing)
