@@ -207,7 +207,9 @@ class PairTrace:
         turned: Share of pictures that a turned version explains clearly better, of those where it makes a difference.
         decisive: Count of these.
         turned_fit: Median for the best turned version, of the pictures that one explains clearly better.
-        rank: Mean rank of the own map among all maps, 1 being best and 0.5 chance.
+        turned_rank: Of those pictures, mean share of the maps of others, turned alike, that they explain better; 0.5 is
+            chance: scenes that look alike, as streets under a sky, explain any turned map.
+        rank: Mean share of the maps of others that a picture explains better than its own; 0.5 is chance.
         best_other: Median for the best map of another picture.
     """
 
@@ -217,6 +219,7 @@ class PairTrace:
     best_turn: float = 0.0
     turned: float = 0.0
     turned_fit: float = 0.0
+    turned_rank: float = 1.0
     decisive: int = 0
     rank: float = 1.0
     best_other: float = 0.0

@@ -10,6 +10,8 @@ from trivet.doctor.trace_data import LeakTrace
 
 SURE_FIT = 0.4
 """Share of a map that its turned picture explains, by which even half of the pairs prove that they are turned."""
+OWN_RANK = 0.05
+"""Most of the other maps, turned alike, that may fit a picture better where the turn is the fault."""
 
 
 def input_normalised_twice(trace: Trace) -> Iterator[Finding]:
@@ -230,7 +232,8 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
     all_turned = pairs.best_turn >= pairs.own + 0.15 and pairs.best_turn >= pairs.best_other - 0.1
     # Of two independent draws half agree: then the medians over all pairs say nothing, those of the turned ones do.
     some_turned = pairs.turned_fit >= max(SURE_FIT, pairs.best_other - 0.1)
-    if pairs.decisive >= 16 and pairs.turned >= 0.35 and (all_turned or some_turned):
+    own_turned = pairs.turned_rank <= OWN_RANK
+    if pairs.decisive >= 16 and pairs.turned >= 0.35 and own_turned and (all_turned or some_turned):
         yield Finding(
             "targets-misaligned",
             "error" if pairs.turned >= 0.5 and pairs.best_turn >= 0.4 else "warning",
@@ -238,7 +241,7 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             where(samples_made_at(trace) or pairs.place, "target"),
             evidence
             | {"best_turn": pairs.best_turn, "turned": pairs.turned, "decisive": pairs.decisive}
-            | {"turned_fit": pairs.turned_fit},
+            | {"turned_fit": pairs.turned_fit, "turned_rank": pairs.turned_rank},
             "picture and map are augmented with different random draws, or only one of them is",
             "transform both in one call (torchvision v2 with `tv_tensors.Mask`, or on the concatenated channels)",
             verdict="proven",

@@ -82,10 +82,10 @@ class PairWatch:
         bases = _bases(pictures)
         explained = _explained(bases, maps)
         own = explained.diagonal()
-        turned = torch.stack([_explained_own(bases, version) for version in _turns(maps)])
-        best = turned.max(0).values
+        versions = [_explained(bases, version) for version in _turns(maps)]
+        best, which = torch.stack([version.diagonal() for version in versions]).max(0)
+        ranks = torch.stack([_rank(version) for version in versions])[which, torch.arange(len(which))]
         differ, better = (best - own).abs() > CLEARLY, best - own > CLEARLY
-        rank = (explained > own[:, None]).float().sum(1) / max(1, len(own) - 1)
         others = explained.clone().fill_diagonal_(0)
         return PairTrace(
             place=self._place,
@@ -94,8 +94,9 @@ class PairWatch:
             best_turn=float(best.median()),
             turned=float(better.sum() / differ.sum().clamp_min(1)),
             turned_fit=float(best[better].median()) if bool(better.any()) else 0.0,
+            turned_rank=float(ranks[better].mean()) if bool(better.any()) else 1.0,
             decisive=int(differ.sum()),
-            rank=float(rank.mean()),
+            rank=float(_rank(explained).mean()),
             best_other=float(others.max(1).values.median()),
         )
 
@@ -120,8 +121,9 @@ def _explained(bases: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return torch.einsum("npc,mp->nmc", bases, _unit(maps)).square().sum(2)
 
 
-def _explained_own(bases: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("npc,np->nc", bases, _unit(maps)).square().sum(1)
+def _rank(explained: torch.Tensor) -> torch.Tensor:
+    """Share of the maps of other pictures that each picture explains better than its own; 0.5 is chance."""
+    return (explained > explained.diagonal()[:, None]).float().sum(1) / max(1, len(explained) - 1)
 
 
 def _turns(maps: torch.Tensor) -> list[torch.Tensor]:
