@@ -9,7 +9,8 @@ from trivet.recipe.choose_detection import choose_anchors, choose_model, choose_
 from trivet.recipe.choose_segmentation import choose_segmentation
 from trivet.recipe.draft import Draft
 from trivet.recipe.fingerprint import Fingerprint
-from trivet.recipe.machine import Machine
+from trivet.recipe.machine import Machine, look_at_machine
+from trivet.recipe.prepare import prepare_run
 
 CPU = Machine("cpu", 16.0, 2, False)
 GPU = Machine("cuda", 12.0, 8, True)
@@ -135,3 +136,26 @@ def test_dense_segmenters_use_bfloat16_on_such_a_cpu():
         draft = Draft({"data.path": "roads", "model.name": name, "train.epochs": 2})
         choose_segmentation(draft, train, fast)
         assert draft.recipe().train.precision == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, True), ({"amx_bf16": False, "avx512_bf16": True}, True), ({"avx2": True}, False)],
+)
+def test_a_processor_that_multiplies_bfloat16_is_known_by_its_instructions(
+    monkeypatch, capabilities, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert look_at_machine().bf16 is expected
+
+
+def test_choices_reckon_with_the_threads_that_training_has(monkeypatch, digits, tmp_path):
+    seen = []
+    monkeypatch.setattr("trivet.recipe.prepare.look_at_machine", lambda: Machine("cpu", 16.0, 64, False))
+    monkeypatch.setattr("trivet.recipe.prepare.choose", lambda draft, splits, machine: seen.append(machine))
+    for threads in (0, 3):
+        values = {"machine.threads": threads, "train.epochs": 1, "model.size_hw": (96, 96)}
+        prepare_run(digits, values, out=tmp_path)
+    assert [machine.cores for machine in seen] == [torch.get_num_threads(), 3]

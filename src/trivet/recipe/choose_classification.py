@@ -13,7 +13,7 @@ SMALL_SIDE = 64
 """Pictures up to so many pixels are classified by a small dense network, trained from scratch."""
 
 COMPACT_RATES = {"compact": (500, 1300), "compact_wide": (160, 520)}
-"""Training images of 32 x 32 a second and core, in float32 and in bfloat16 with matrix units."""
+"""Training images of 32 x 32 a second and core, in float32 and in bfloat16 where the processor has it."""
 WIDE_EPOCHS = 8
 """From so many epochs on, the wide network gains more by its width than the narrow one by longer training."""
 
@@ -41,7 +41,7 @@ def choose_classification(draft: Draft, train: Dataset, machine: Machine) -> Non
 
 
 def _choose_compact(draft: Draft, images: int, size_hw: tuple[int, int], machine: Machine) -> None:
-    """Choose the width of the network for small pictures: the wide one if the budget holds ten epochs of it."""
+    """Choose the width of the network for small pictures: the wide one if the budget holds `WIDE_EPOCHS` of it."""
     pictures = f"pictures of {size_hw[1]} x {size_hw[0]}: dense convolutions at full resolution"
     minutes = draft.values.get("train.minutes")
     if minutes is None or machine.accelerator != "cpu":

@@ -17,7 +17,7 @@ class Machine:
         accelerator: `cuda`, `mps` or `cpu`.
         memory_gib: Memory of the accelerator, or of the host on CPU; 0 when not known.
         cores: Processor cores this process may use.
-        bf16: Whether mixed bfloat16 is several times as fast as float32 in dense convolutions here.
+        bf16: Whether dense convolutions are well faster in mixed bfloat16 than in float32 here.
     """
 
     accelerator: str
@@ -36,15 +36,19 @@ def look_at_machine() -> Machine:
         return Machine("mps", 0.0, cores, False)
     pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     memory = pages * os.sysconf("SC_PAGE_SIZE") / 2**30 if pages else 0.0
-    return Machine("cpu", memory, cores, _multiplies_bf16_tiles())
+    return Machine("cpu", memory, cores, _multiplies_bf16())
 
 
-def _multiplies_bf16_tiles() -> bool:
-    """Whether the processor has matrix units for bfloat16 (Intel's AMX) that PyTorch uses."""
+def _multiplies_bf16() -> bool:
+    """Whether the processor has instructions for bfloat16 that PyTorch uses: matrix units (AMX), or AVX-512's.
+
+    Measured in training, one thread: DeconvNet and the compact networks 5 times as fast as in float32 with AMX, and
+    1.4 to 1.6 times with AVX-512 alone (AMD EPYC).
+    """
     capabilities: Mapping[str, object] = getattr(
         torch.cpu, "get_capabilities", dict
     )()  # not in every PyTorch
-    return bool(capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 PACKAGES = ("trivet", "torch", "torchvision", "timm", "lightning-fabric", "albumentations", "numpy")

@@ -3,8 +3,11 @@
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from trivet.data.dataset import Splits
 from trivet.data.sources import read_dataset
@@ -124,7 +127,9 @@ def prepare_run(
     splits = read_splits(
         DataRecipe(**section), seed=int(draft.values.get("train.seed", 0)), task=draft.values.get("task.kind")
     )
-    choose(draft, splits, look_at_machine())
+    machine = look_at_machine()
+    threads = int(draft.values.get("machine.threads", 0)) or torch.get_num_threads()
+    choose(draft, splits, replace(machine, cores=min(machine.cores, threads)))
     plan = None
     if memory is not None:
         plan = choose_for_memory(draft, splits.train, memory, measuring=measure_on_device)
