@@ -36,7 +36,7 @@ def steps(fabric: Fabric, *, name: str, size: int, images: int, rounds: int) -> 
     model = build_model(name, classes=CLASSES).train()
     use_fast_kernels(model)
     model.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, TrainSettings(epochs=1, lr=1e-6, backbone_lr=1e-6))
+    optimizer = build_optimizer(model, TrainSettings(epochs=1, lr=1e-6, backbone_lr=1e-6), fused=True)
     task = DetectionTask(CLASSES, model.anchor_spec)
     batch = make_batch(size, images)
     network, wrapped = fabric.setup(model, optimizer)

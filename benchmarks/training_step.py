@@ -91,7 +91,7 @@ def trivet_step(name: str, batch: Batch, state: dict, *, kernels: bool) -> Calla
     if kernels:
         use_fast_kernels(model)
     model.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(model, TrainSettings(epochs=1, lr=1e-6, backbone_lr=1e-6))
+    optimizer = build_optimizer(model, TrainSettings(epochs=1, lr=1e-6, backbone_lr=1e-6), fused=True)
     task = DetectionTask(CLASSES, model.anchor_spec)
     fabric = Fabric(accelerator="cpu", devices=1)
     network, wrapped = fabric.setup(model, optimizer)

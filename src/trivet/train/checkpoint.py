@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -71,11 +72,21 @@ def optimizer_tensors(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> None:
     """Put a state split by `optimizer_tensors` back; learning rates are the schedule's and stay."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **others}.items():
         position, key = name.split(".", 1)
+        if isinstance(value, Tensor):
+            value = _laid_out_like(parameters[int(position)], value)
         state.setdefault(int(position), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a state in its parameter's memory layout, which fused steps take for granted and a file does not keep."""
+    if value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_strided(parameter.shape, parameter.stride(), dtype=value.dtype).copy_(value)
 
 
 def load_model_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -163,7 +163,7 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
     model.to(job.fabric.device)
     state = TrainState(
         model,
-        build_optimizer(model, settings),
+        build_optimizer(model, settings, fused=_fused(job.fabric)),
         Ema(model, settings.ema) if settings.ema else None,
         Schedule(settings),
         Budget(settings, job.steps_per_epoch),
@@ -174,6 +174,12 @@ def _begin(model: nn.Module, job: Job, *, resume: bool) -> TrainState:
     if state.position.ended == INTERRUPTED:
         state.position.ended = None
     return state
+
+
+def _fused(fabric: Fabric) -> bool | None:
+    """Fuse steps on a CPU, but not with a loss scale: a fused step takes it out itself, after clipping."""
+    scaled = getattr(fabric.strategy.precision, "scaler", None) is not None
+    return True if fabric.device.type == "cpu" and not scaled else None
 
 
 def _train_epoch(

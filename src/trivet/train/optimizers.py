@@ -12,21 +12,31 @@ from trivet.train.settings import TrainSettings
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def _adamw(groups: list[dict], settings: TrainSettings) -> Optimizer:
-    return AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999), weight_decay=settings.weight_decay)
+def _adamw(groups: list[dict], settings: TrainSettings, fused: bool | None) -> Optimizer:
+    return AdamW(
+        groups,
+        lr=settings.lr,
+        betas=(settings.momentum, 0.999),
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
 
 
-def _sgd(groups: list[dict], settings: TrainSettings) -> Optimizer:
+def _sgd(groups: list[dict], settings: TrainSettings, fused: bool | None) -> Optimizer:
     return SGD(
         groups,
         lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
+        fused=fused,
     )
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict], TrainSettings], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+OPTIMIZERS: dict[str, Callable[[list[dict], TrainSettings, bool | None], Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict]:
@@ -65,8 +75,13 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict]:
     return list(groups.values())
 
 
-def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
+def build_optimizer(model: nn.Module, settings: TrainSettings, *, fused: bool | None = None) -> Optimizer:
     """Build the optimizer of a model and check that it holds every trainable parameter exactly once.
+
+    Args:
+        model: Whose parameters it moves.
+        settings: Which optimizer, and its numbers.
+        fused: Whether a step is one pass over each parameter by an operator of its own; PyTorch's choice when not given.
 
     Raises:
         UsageError: If the optimizer's name is unknown, or there is no part of a name in `leave_out`.
@@ -76,7 +91,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
         if not any(_belongs(name, (part,)) for name, _ in model.named_parameters()):
             raise unknown_name("part of the model", part, [name for name, _ in model.named_children()])
     build = look_up("optimizer", settings.optimizer, OPTIMIZERS)
-    optimizer = build(parameter_groups(model, settings), settings)
+    optimizer = build(parameter_groups(model, settings), settings, fused)
     if not settings.leave_out_anyway:
         check_coverage(model, optimizer)
     return optimizer

@@ -160,7 +160,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_block():
             )
             assert chain is not None
             y = run_chain(chain, x)
-            results.append([y, *torch.autograd.grad(y, (x, *chain.parameters()), dy)])
+            results.append([y, *torch.autograd.grad(y, (x, *chain.parameters), dy)])
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:

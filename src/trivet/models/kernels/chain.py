@@ -29,7 +29,7 @@ def run_chain(chain: Chain, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o o
         chain: What to run; every part must be one that the kernels know.
         x: Channels last.
     """
-    return _Chain.apply(x, chain, *chain.parameters())
+    return _Chain.apply(x, chain, *chain.parameters)
 
 
 class _Chain(torch.autograd.Function):
@@ -56,13 +56,13 @@ class _Chain(torch.autograd.Function):
         views = _views(chain, saved[count : count + 3 * places])
         needed = {
             id(parameter)
-            for parameter, wanted in zip(chain.parameters(), ctx.needs_input_grad[2:], strict=True)
+            for parameter, wanted in zip(chain.parameters, ctx.needs_input_grad[2:], strict=True)
             if wanted
         }
         dx, gradients = backward(
             chain, views, saved[count + 3 * places :], dy, dx_wanted=ctx.needs_input_grad[0], needed=needed
         )
-        return dx, None, *(gradients.get(id(parameter)) for parameter in chain.parameters())
+        return dx, None, *(gradients.get(id(parameter)) for parameter in chain.parameters)
 
 
 def _run(chain: Chain, x: Tensor) -> tuple[Tensor, list[View], list[Tensor | None]]:

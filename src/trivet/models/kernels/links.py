@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -57,8 +58,12 @@ class Chain:
     links: tuple[Link, ...]
     end: End = End()
 
-    def parameters(self) -> Iterator[Tensor]:
-        """Yield what the chain's gradients are taken of, besides its input."""
+    @cached_property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What the chain's gradients are taken of, besides its input."""
+        return tuple(self._parameters())
+
+    def _parameters(self) -> Iterator[Tensor]:
         for link in self.links:
             if link.norm is not None:
                 yield from (link.norm.weight, link.norm.bias)

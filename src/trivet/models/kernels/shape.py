@@ -1,7 +1,7 @@
 """The sides of one depthwise convolution."""
 
 import ctypes
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +24,10 @@ class Shape:
 
     def as_longs(self) -> ctypes.Array:
         """Return the sides as C takes them."""
-        return (ctypes.c_long * 10)(*astuple(self))
+        return (ctypes.c_long * 10)(
+            *(self.images, self.height, self.width, self.channels, self.out_height, self.out_width),
+            *(self.kernel, self.stride, self.top, self.left),
+        )
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the convolution by PyTorch's operators."""
