@@ -27,12 +27,20 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "exploding-gradient": (
         "non-finite",
         "lr-too-high",
+        "lr-too-low",
         "regularisation-moves-frozen-weights",
         "dead-relu",
         "plateau",
     ),
     "non-finite": ("regularisation-moves-frozen-weights", "parameter-never-changes", "dead-relu"),
-    "lr-too-high": ("exploding-gradient", "dead-relu", "signal-collapse", "vanishing-gradient", "plateau"),
+    "lr-too-high": (
+        "exploding-gradient",
+        "non-finite",
+        "dead-relu",
+        "signal-collapse",
+        "vanishing-gradient",
+        "plateau",
+    ),
     "dead-relu": (
         "vanishing-gradient",
         "signal-collapse",
@@ -43,7 +51,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     ),
     "signal-collapse": ("vanishing-gradient", "lr-too-low", "plateau"),
     "lr-too-low": ("plateau", "signal-collapse"),
-    "graph-retained": ("host-memory-growth",),
+    "graph-retained": ("host-memory-growth", "inplace-on-saved-tensor", "script-failed"),
     "batchnorm-stats-stale": (
         "trains-in-eval-mode",
         "signal-collapse",
@@ -68,7 +76,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "degenerate-boxes": ("non-finite", "script-failed", "exploding-gradient", "lr-too-high"),
     "majority-class-collapse": ("class-imbalance", "plateau", "lr-too-low"),
     "class-imbalance": ("plateau",),
-    "input-normalised-twice": ("plateau", "lr-too-low", "vanishing-gradient"),
+    "input-normalised-twice": ("plateau", "lr-too-low", "vanishing-gradient", "exploding-gradient"),
     "loss-broadcast": ("plateau", "lr-too-low"),
     "fake-freeze": ("frozen-part-changes",),
     "probabilities-into-cross-entropy": (

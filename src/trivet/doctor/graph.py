@@ -1,13 +1,16 @@
 """The autograd graph, walked from a loss: which leaves it reaches, and which of the user's lines made its nodes."""
 
+import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from trivet.doctor.source import Place, places_of_stack
+from trivet.doctor.source import Place, places_of_stack, statement
 
+MET = "trivet.doctor.step"
+"""Key under which a node knows the step of the first walk that met it."""
 DELICATE = ("Log", "Sqrt", "Rsqrt", "Reciprocal", "Div", "Pow", "Exp", "Acos", "Asin")
 
 SQUASHING = ("Sigmoid", "Tanh")
@@ -36,6 +39,7 @@ class Graph:
         delicate: Nodes of operations that are not finite everywhere, loss first.
         squashing: Count of nodes that saturate, such as the sigmoid.
         size: Count of nodes.
+        stale: The first operation met that a walk at an earlier step has met already, and count of all of them.
         whole: Whether the walk came to its end.
     """
 
@@ -44,15 +48,18 @@ class Graph:
     delicate: list[Any] = field(default_factory=list)
     squashing: int = 0
     size: int = 0
+    stale: Any = None
+    stale_count: int = 0
     whole: bool = True
 
 
-def walk_graph(tensors: Iterable[torch.Tensor], *, most: int = 100_000) -> Graph:
+def walk_graph(tensors: Iterable[torch.Tensor], *, most: int = 100_000, step: int | None = None) -> Graph:
     """Walk the graph behind some tensors, breadth first.
 
     Args:
         tensors: Where to begin; those without a graph add nothing.
         most: Count of nodes after which the walk gives up.
+        step: Writes the step into the nodes, to know them again when a graph of a later step leads to them.
     """
     graph = Graph()
     level: list[Any] = []
@@ -66,6 +73,8 @@ def walk_graph(tensors: Iterable[torch.Tensor], *, most: int = 100_000) -> Graph
         following: list[Any] = []
         for node in level:
             _note(node, graph)
+            if step is not None and step != node.metadata.setdefault(MET, step):
+                _note_stale(node, graph)
             for child, _ in node.next_functions:
                 if child is not None and child not in seen:
                     seen.add(child)
@@ -75,6 +84,31 @@ def walk_graph(tensors: Iterable[torch.Tensor], *, most: int = 100_000) -> Graph
             break
         level = following
     return graph
+
+
+def _note_stale(node: Any, graph: Graph) -> None:
+    if hasattr(node, "variable"):  # where a leaf gathers its gradient: it lives as long as the leaf
+        return
+    graph.stale = graph.stale or node
+    graph.stale_count += 1
+
+
+def carried_place(node: Any) -> Place | None:
+    """Return the user's line that made what is carried over: one that reads what it assigns, or the innermost."""
+    stack = node.metadata.get("traceback_")
+    places = places_of_stack(stack) if stack else []
+    return next((place for place in places if _renews(place.code)), places[0] if places else None)
+
+
+def _renews(code: str) -> bool:
+    """Whether a statement assigns a name that it reads, as `output, state = model(values, state)` does."""
+    node = statement(code)
+    if not isinstance(node, ast.Assign):
+        return False
+    targets = [part for target in node.targets for part in ast.walk(target)]
+    written = {ast.unparse(part) for part in targets if isinstance(part, (ast.Name, ast.Attribute))}
+    read = {ast.unparse(part) for part in ast.walk(node.value) if isinstance(part, (ast.Name, ast.Attribute))}
+    return bool((written - {"self"}) & read)
 
 
 def place_of_node(node: Any) -> Place | None:

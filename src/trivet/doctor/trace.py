@@ -197,6 +197,8 @@ class BackwardTrace:
     Args:
         foreign_leaves: Walked graphs with a leaf that is no parameter, as the input of an adversarial attack.
         sizes: Step and count of nodes of the walked graphs.
+        stale, stale_step: Operations of earlier steps in the graph last walked, and the step of that walk.
+        stale_place: The line that made what is carried over from an earlier step.
     """
 
     calls: int = 0
@@ -207,6 +209,9 @@ class BackwardTrace:
     squashing: int = 0
     foreign_leaves: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    stale: int = 0
+    stale_step: int = 0
+    stale_place: Place | None = None
     not_finite: int = 0
     first_not_finite: int | None = None
     weights_finite_then: bool = True

@@ -15,6 +15,9 @@ class LeakTrace:
             training samples altogether (those measure the training score).
         shared: How many of these are training samples.
         repeated: Share of the last training samples that had been seen before; near 1 when the training set is known.
+        first_share: Share of the samples of the first evaluation that had been trained on by then.
+        repeated_then: What `repeated` was then: how often a sample meets one of before by chance.
+        covered: Share of all training samples that are among the evaluated ones.
         windows, windows_shared: Of sequences: evaluation samples, and those whose last values lie in a training sequence.
         subset_shared: Indices that the subsets of two loaders have in common, of `subset_size`.
     """
@@ -25,6 +28,9 @@ class LeakTrace:
     evaluated: int = 0
     shared: int = 0
     repeated: float = 0.0
+    first_share: float = 0.0
+    repeated_then: float = 0.0
+    covered: float = 0.0
     windows: int = 0
     windows_shared: int = 0
     subset_size: int = 0
@@ -82,6 +88,26 @@ class ClassTrace:
     late_right: list[int] = field(default_factory=list)
     late_loss: float = math.nan
     late_constant: float = math.nan
+
+
+@dataclass
+class RegressionTrace:
+    """Targets of a regressing loss at one line of the user's code, in training.
+
+    Args:
+        late_calls, late_values: Calls and values that were looked at in the last third.
+        late_error: Their mean squared error.
+        late_variance: Their mean squared distance from the mean of their column: the error of the best constant.
+    """
+
+    function: str
+    place: Place | None
+    calls: int = 0
+    last_step: int = 0
+    late_calls: int = 0
+    late_values: int = 0
+    late_error: float = math.nan
+    late_variance: float = math.nan
 
 
 @dataclass
@@ -156,6 +182,8 @@ class MixTrace:
         leak: Gradient of the first sample's output with respect to the other samples, relative to its own.
         operation, operation_place: The first operation behind which samples are mixed.
         per_sample: Whether the loss has one target for each row of the batch.
+        one_value: Whether that target is a single value.
+        over_sequence: Whether the operation runs over the first of three axes, the second of which is no batch of one.
     """
 
     model: str
@@ -166,6 +194,8 @@ class MixTrace:
     operation: str = ""
     operation_place: Place | None = None
     per_sample: bool = False
+    one_value: bool = False
+    over_sequence: bool = False
 
 
 @dataclass
@@ -226,6 +256,27 @@ class PairTrace:
 
 
 @dataclass
+class RangeTrace:
+    """Values of pictures: count of pictures, mean, standard deviation, lowest and highest value."""
+
+    samples: int = 0
+    mean: float = 0.0
+    std: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass
+class ScaleTrace:
+    """Pictures that one model was given in training and in evaluation."""
+
+    model: str
+    place: Place | None
+    trained: RangeTrace
+    evaluated: RangeTrace
+
+
+@dataclass
 class MemoryTrace:
     """Memory of the process (bytes, without pages shared with files) at steps, and containers that keep growing.
 
@@ -257,6 +308,7 @@ class DataTrace:
     leaks: list[LeakTrace] = field(default_factory=list)
     loaders: list[LoaderTrace] = field(default_factory=list)
     classes: list[ClassTrace] = field(default_factory=list)
+    regressions: list[RegressionTrace] = field(default_factory=list)
     boxes: list[BoxTrace] = field(default_factory=list)
     detections: list[DetectionTrace] = field(default_factory=list)
     resizes: list[ResizeTrace] = field(default_factory=list)
@@ -265,6 +317,7 @@ class DataTrace:
     views: list[ViewTrace] = field(default_factory=list)
     spreads: list[SpreadTrace] = field(default_factory=list)
     pairs: PairTrace = field(default_factory=PairTrace)
+    scales: list[ScaleTrace] = field(default_factory=list)
     memory: MemoryTrace = field(default_factory=MemoryTrace)
     evaluations: list[EvaluationTrace] = field(default_factory=list)
     train_loss: list[tuple[int, float]] = field(default_factory=list)

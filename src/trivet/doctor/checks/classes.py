@@ -1,8 +1,9 @@
 """Checks on the balance of classes in targets and answers."""
 
 from collections.abc import Iterator
+from statistics import median
 
-from trivet.doctor.checks.common import need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import ClassTrace
@@ -38,10 +39,15 @@ def class_imbalance(trace: Trace) -> Iterator[Finding]:
 
 
 def _rare_classes(seen: ClassTrace) -> list[int]:
-    """Classes with less than a tenth of their even share, or all but the one that makes up nineteen in twenty."""
+    """Classes with less than a tenth of the largest, or all but the one that makes up nineteen in twenty.
+
+    Of the pixels of maps, where a large background is usual: with less than a tenth of their even share.
+    """
     total, used = sum(seen.counts), [i for i, n in enumerate(seen.counts) if n]
     if max(seen.counts) >= 0.95 * total:
         return [i for i in used if seen.counts[i] < max(seen.counts)]
+    if not seen.spatial:
+        return [i for i in used if seen.counts[i] < 0.1 * max(seen.counts)]
     return [i for i in used if seen.counts[i] < 0.1 * total / len(used)]
 
 
@@ -54,9 +60,18 @@ def _collapsed(answers: list[int], major: int) -> bool:
     return bool(answers) and answers[major] >= 0.9995 * sum(answers)
 
 
+def _still_falls(trace: Trace) -> bool:
+    """Whether the loss of the last quarter is clearly lower than that of the quarter before."""
+    values = [value for _, value in trace.loss_curve]
+    part = len(values) // 4
+    return part >= 5 and median(values[-part:]) < 0.9 * median(values[-2 * part : -part])
+
+
 def majority_class_collapse(trace: Trace) -> Iterator[Finding]:
     """A network that answers the most frequent class whatever it is given."""
-    need_steps(trace, 40)
+    need_steps(trace, 60)
+    if _still_falls(trace):
+        raise NotCheckedError("the loss was still falling")
     for seen in trace.data.classes:
         total = sum(seen.counts)
         if not total or seen.late_calls < 5:

@@ -40,6 +40,8 @@ def _scaled_twice(given: InputTrace) -> str:
         return ""
     if 0.02 <= 255 * given.inner_std <= 4 and 255 * given.inner_range < 16:
         return "255 times smaller than pictures that were scaled once"
+    if _normalised_again(given):
+        return "what is left when the mean and deviation that made 0 to 1 normal are taken off a second time"
     if -3.0 <= given.mean <= -1.3 and 3.0 <= given.std <= 5.5 and shape[1] == 3 and given.low >= -13:
         return (
             "what is left when the mean of the data is subtracted and its deviation divided by a second time"
@@ -47,6 +49,20 @@ def _scaled_twice(given: InputTrace) -> str:
     if -3.001 <= given.low <= -2.9 and 0.5 <= given.high <= 1.001:
         return "what 2 x - 1 makes of values that lie within -1 and 1 already"
     return ""
+
+
+def _normalised_again(given: InputTrace) -> bool:
+    """Whether the constants that carry 0 and 1 to the extremes in two steps leave a mean near 0 and a deviation near 1.
+
+    (((v - m) / s) - m) / s carries 0 to -m (1 + s) / s^2 and spans 1 / s^2.
+    """
+    span = given.high - given.low
+    if span <= 0 or given.low >= 0:
+        return False
+    s = span**-0.5
+    m = -given.low * s * s / (1 + s)
+    once_mean, once_std = given.mean * s + m, given.std * s
+    return 0.12 <= s <= 0.42 and m < 0.7 and abs(once_mean) <= 0.25 and 0.7 <= once_std <= 1.35
 
 
 def train_val_leak(trace: Trace) -> Iterator[Finding]:
@@ -62,11 +78,13 @@ def train_val_leak(trace: Trace) -> Iterator[Finding]:
             continue
         share = leak.shared / leak.evaluated if leak.evaluated else 0.0
         if leak.shared >= 5 and share >= 0.02:
-            if leak.repeated < 0.9:
+            by_chance = leak.first_share < 0.1 or leak.first_share < 3 * leak.repeated_then + 0.05
+            if leak.repeated < 0.9 and by_chance:
                 unsure = "the training set was not seen as a whole, or is never the same twice"
                 continue
-            severity: Severity = "error" if share >= 0.1 and leak.shared >= 20 else "warning"
-            yield _leak(leak, leak.shared, leak.evaluated, "samples of validation", severity)
+            whole = leak.covered >= 0.95  # a pass over all there is, parts of which may be looked at apart
+            severity: Severity = "error" if share >= 0.1 and leak.shared >= 20 and not whole else "warning"
+            yield _leak(leak, leak.shared, leak.evaluated, "samples of validation", severity, whole=whole)
         elif leak.windows >= 20 and leak.windows_shared >= 0.5 * leak.windows:
             severity = (
                 "error" if leak.windows_shared >= 0.8 * leak.windows and leak.windows >= 50 else "warning"
@@ -78,7 +96,9 @@ def train_val_leak(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError(unsure)
 
 
-def _leak(leak: LeakTrace, shared: int, size: int, what: str, severity: Severity) -> Finding:
+def _leak(
+    leak: LeakTrace, shared: int, size: int, what: str, severity: Severity, *, whole: bool = False
+) -> Finding:
     windows = what.startswith("validation sequences")
     return Finding(
         "train-val-leak",
@@ -89,8 +109,12 @@ def _leak(leak: LeakTrace, shared: int, size: int, what: str, severity: Severity
         {"shared": shared, "evaluated": size, "trained": leak.trained},
         "windows of one series overlap, and were split at random"
         if windows
+        else "the whole training set is evaluated together with new samples"
+        if whole
         else "the data was enlarged, copied or drawn before it was split",
-        "split first (by series, patient or scene), and cut windows or make copies within each part",
+        "score the new samples apart, if that is not done already"
+        if whole
+        else "split first (by series, patient or scene), and cut windows or make copies within each part",
         verdict="proven",
     )
 
@@ -204,8 +228,9 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
             continue
         softmax = any(word in mix.operation for word in PLAIN_MIXERS)
         foreign = mix.leak > 0.95 and mix.per_sample  # a sample's own input hardly counts
+        over_batch = mix.over_sequence and mix.one_value
         severity: Severity = "error" if mix.per_sample else "warning"
-        if not softmax:
+        if not softmax and not over_batch:
             severity = "warning" if foreign else "note"
         yield Finding(
             "samples-mixed",
@@ -214,8 +239,12 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
             f"({mix.leak:.0%} of its gradient), from `{mix.operation}` on",
             where(mix.operation_place, mix.operation),
             {"share": mix.leak, "operation": mix.operation, "batch": mix.batch},
-            "an operation runs over the batch axis",
-            "give the axis of positions or classes instead of the batch (`dim=1` or `dim=-1`)",
+            "the layer takes the first axis for that of time, and is given the samples there"
+            if over_batch
+            else "an operation runs over the batch axis",
+            "make the layer with `batch_first=True`, or give it `x.transpose(0, 1)`"
+            if over_batch
+            else "give the axis of positions or classes instead of the batch (`dim=1` or `dim=-1`)",
             verdict="proven",
         )
     if not trace.data.views and not tried:

@@ -15,18 +15,20 @@ from trivet.doctor.trace_model import ParameterTrace
 def frozen_part_changes(trace: Trace) -> Iterator[Finding]:
     """Batch-norm statistics of a frozen part that go on moving."""
     for model in trace.models:
-        for part, batches in model.frozen_norms.items():
-            if not batches:
-                continue
+        moving = {part: batches for part, batches in model.frozen_norms.items() if batches}
+        if moving:
+            part, batches = next(iter(moving.items()))
             yield Finding(
                 "frozen-part-changes",
                 "warning",
-                f"`{part}` is frozen, but the statistics of its batch norms moved in {batches} recorded batches",
+                f"{listed(list(moving))} is frozen, but the statistics of its batch norms moved in {batches} recorded "
+                "batches",
                 where(model.train_place or model.freeze_place or _first_place(trace, part), part),
-                {"batches": batches},
+                {"batches": batches, "parts": list(moving)},
                 "`requires_grad_(False)` freezes weights only; batch norm in train mode still updates its statistics",
-                f"call `{part}.eval()` after every `{model.name}.train()`",
-                patch=_kept_in_eval(model.train_place, part.partition(".")[2]),
+                f"call `{part}.eval()` after every `{model.name}.train()`"
+                + (", and those of the others" if len(moving) > 1 else ""),
+                patch=_kept_in_eval(model.train_place, part.partition(".")[2]) if len(moving) == 1 else None,
                 verdict="proven",
             )
 

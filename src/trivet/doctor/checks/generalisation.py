@@ -7,7 +7,7 @@ from statistics import median
 from trivet.doctor.checks.common import NotCheckedError, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
-from trivet.doctor.trace_data import ClassTrace, EvaluationTrace
+from trivet.doctor.trace_data import ClassTrace, EvaluationTrace, RegressionTrace
 
 FEWEST, GAP = 30, 0.15
 """New samples, and the gap between the shares of right answers, that a claim needs."""
@@ -87,8 +87,11 @@ def plateau(trace: Trace) -> Iterator[Finding]:
         for item in trace.data.classes
         if not item.weighted and item.late_calls >= 8 and item.late_constant > 0.05 and item.calls >= 20
     ]
-    if not seen:
-        raise NotCheckedError("no unweighted loss with hard classes was seen often enough")
+    measured = [item for item in trace.data.regressions if item.late_calls >= 8 and item.late_variance > 1e-9]
+    if not seen and not measured:
+        raise NotCheckedError(
+            "no unweighted loss with hard classes or few values a sample was seen often enough"
+        )
     if len([o for o in trace.optimizers if o.steps]) > 1:
         raise NotCheckedError("several optimizers train against each other or in turn")
     for item in seen:
@@ -98,25 +101,43 @@ def plateau(trace: Trace) -> Iterator[Finding]:
         if any(other is not item and _learns(other) for other in trace.data.classes):
             continue  # one of several tasks, which may be to tell nothing, as of a reversed gradient
         if enough and item.late_loss >= 0.97 * item.late_constant and accuracy <= constant + 0.04:
-            optimizer = next((o for o in trace.optimizers if o.steps), None)
-            yield Finding(
-                "plateau",
-                "warning",
+            yield _plateau(
+                trace,
+                item,
                 f"after {trace.steps} steps the loss is {item.late_loss:.3f}; always giving the share of each class "
                 f"would make {item.late_constant:.3f}",
-                where(optimizer.place if optimizer else item.place, item.function),
-                {
-                    "loss": item.late_loss,
-                    "constant": item.late_constant,
-                    "accuracy": accuracy,
-                    "majority": constant,
-                },
-                "the network has found nothing in its input that tells the targets: the learning rate, an augmentation "
-                "that destroys what matters, or targets that do not belong to their samples",
-                "look at a batch as the network gets it, with its targets; try to learn one batch by heart without "
-                "augmentation; then vary the learning rate by factors of 10",
-                verdict="suspected",
+                {"loss": item.late_loss, "constant": item.late_constant}
+                | {"accuracy": accuracy, "majority": constant},
             )
+    alone = measured if len(measured) == 1 and not any(map(_learns, trace.data.classes)) else []
+    for values in alone:
+        enough = values.late_values >= 200 and values.last_step >= 0.8 * trace.steps
+        if enough and values.late_error >= 0.97 * values.late_variance:
+            yield _plateau(
+                trace,
+                values,
+                f"after {trace.steps} steps the mean squared error is {values.late_error:.4g}; always answering the "
+                f"mean target would make {values.late_variance:.4g}",
+                {"error": values.late_error, "constant": values.late_variance, "values": values.late_values},
+            )
+
+
+def _plateau(
+    trace: Trace, item: ClassTrace | RegressionTrace, title: str, evidence: dict[str, float]
+) -> Finding:
+    optimizer = next((o for o in trace.optimizers if o.steps), None)
+    return Finding(
+        "plateau",
+        "warning",
+        title,
+        where(optimizer.place if optimizer else item.place, item.function),
+        dict(evidence),
+        "the network has found nothing in its input that tells the targets: the learning rate, an augmentation "
+        "that destroys what matters, or targets that do not belong to their samples",
+        "look at a batch as the network gets it, with its targets; try to learn one batch by heart without "
+        "augmentation; then vary the learning rate by factors of 10",
+        verdict="suspected",
+    )
 
 
 def _learns(item: ClassTrace) -> bool:

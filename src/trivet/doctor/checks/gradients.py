@@ -18,6 +18,7 @@ from trivet.doctor.trace_model import ParameterTrace
 
 VANISHED_RATIO = 1e-4
 EXPLODED_RATIO = 100.0
+HUGE = 1e8
 AMPLIFIED = 300.0
 """Growth of the signal through a new network that no sound initialisation has."""
 IN_PLACE = "modified by an inplace operation"
@@ -170,7 +171,10 @@ def vanishing_gradient(trace: Trace) -> Iterator[Finding]:
 def exploding_gradient(trace: Trace) -> Iterator[Finding]:
     """Gradients that grow by orders of magnitude while the loss rises."""
     need_steps(trace, 5)
-    yield from _amplified(trace)
+    amplified = list(_amplified(trace)) or list(_huge(trace))
+    if amplified:
+        yield amplified[0]
+        return
     norms = [s.gradient_norm for s in trace.recorded if s.gradient_norm is not None]
     values = [value for _, value in trace.loss_curve]
     if len(norms) < 5 or not values:
@@ -216,6 +220,31 @@ def _amplified(trace: Trace) -> Iterator[Finding]:
             "initialise for the count of inputs (`nn.init.kaiming_normal_`), or normalise between the layers",
             verdict="proven",
         )
+
+
+def _huge(trace: Trace) -> Iterator[Finding]:
+    """A gradient that is astronomical at the first step already, and destroys the weights."""
+    first = trace.recorded[0]
+    norm, update = first.gradient_norm, first.update_ratio
+    if norm is None or norm < HUGE or first.step or not trace.backward.not_finite:  # NaN is not huge
+        return
+    if update is not None and update < 1:
+        return
+    begun = [p for p in trace.parameters if p.gradient_norms and first.optimizer in p.optimizers]
+    worst = max(begun, key=lambda p: p.gradient_norms[0] / max(1, p.count) ** 0.5, default=None)
+    optimizer = trace.optimizers[first.optimizer]
+    yield Finding(
+        "exploding-gradient",
+        "error",
+        f"the gradient's norm is {norm:.3g} at the first step, after which nothing is finite",
+        where(worst.place if worst else optimizer.place, worst.name if worst else optimizer.kind),
+        {"first": norm, "update_ratio": update, "rate": first.rate},
+        "the model amplifies: a recurrence or a chain of layers whose weights are too wide makes its input larger each "
+        "time, or inputs and targets are not normalised",
+        "initialise for the count of inputs (`nn.init.orthogonal_` for what recurs), clip with `clip_grad_norm_`, "
+        "normalise inputs, layers and targets",
+        verdict="proven",
+    )
 
 
 def non_finite(trace: Trace) -> Iterator[Finding]:

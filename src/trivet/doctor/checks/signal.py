@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
-from trivet.doctor.checks.gradients import vanishing_gradient
+from trivet.doctor.checks.gradients import IN_PLACE, vanishing_gradient
 from trivet.doctor.finding import Finding
 from trivet.doctor.patches import name_called, replace_expression, statement_at
 from trivet.doctor.source import Place
@@ -14,6 +14,7 @@ from trivet.doctor.trace import Trace
 
 DEAD, MOSTLY = 0.95, 0.8
 SATURATING = 3
+AGAIN = "backward through the graph a second time"
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
 
@@ -148,7 +149,10 @@ def data_order_repeats(trace: Trace) -> Iterator[Finding]:
 
 
 def graph_retained(trace: Trace) -> Iterator[Finding]:
-    """Graphs of the losses of earlier steps that stay alive."""
+    """Graphs of the losses of earlier steps that stay alive, or are to be gone through once more."""
+    if trace.exception is not None and _is_stale(trace):
+        yield _stale_graph(trace)
+        return
     yield from _growing_graph(trace)
     kept = trace.backward.kept
     if kept.planted < 20:
@@ -165,6 +169,31 @@ def graph_retained(trace: Trace) -> Iterator[Finding]:
         "a loss is summed up or stored with the graph that made it, so that memory grows with every step",
         "store `loss.item()` or `loss.detach()`",
         patch=_as_number(kept.place),
+        verdict="proven",
+    )
+
+
+def _is_stale(trace: Trace) -> bool:
+    """Whether a backward failed on a graph that leads into operations of an earlier step."""
+    message, backward = trace.exception.message if trace.exception else "", trace.backward
+    failed = AGAIN in message or IN_PLACE in message
+    return failed and backward.stale > 0 and backward.stale_step == trace.steps
+
+
+def _stale_graph(trace: Trace) -> Finding:
+    backward, fault = trace.backward, trace.exception
+    freed = fault is not None and AGAIN in fault.message
+    return Finding(
+        "graph-retained",
+        "error",
+        f"the loss of step {trace.steps + 1} leads into {backward.stale} operations of the steps before, "
+        + ("whose graph is gone" if freed else "whose weights have been updated since"),
+        where(backward.stale_place or backward.place, "loss"),
+        {"operations": backward.stale, "step": trace.steps, "backward": str(backward.place)},
+        "something that is carried from step to step (a hidden state, a running mean, a generated batch) or was "
+        "computed once before the loop keeps the graph that made it",
+        "detach what is carried over (`state = state.detach()`) before the next step, and compute what needs a gradient "
+        "anew in each; `retain_graph=True` hides the first error and does not mend it",
         verdict="proven",
     )
 
@@ -190,7 +219,7 @@ def _growing_graph(trace: Trace) -> Iterator[Finding]:
         "graph-retained",
         "error",
         f"the graph of the loss grows with every step: from {sizes[0]} to {sizes[-1]} operations",
-        where(trace.backward.place, "loss"),
+        where(trace.backward.stale_place or trace.backward.place, "loss"),
         {"first": sizes[0], "last": sizes[-1], "looked_at": len(sizes)},
         "something that is carried from step to step (a hidden state, a running mean) keeps the graph that made it, so "
         "that every backward goes through all steps before",

@@ -11,7 +11,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trivet.doctor.graph import Graph, walk_graph
+from trivet.doctor.graph import Graph, carried_place, walk_graph
 from trivet.doctor.probe.scaling import OptimizerRecord, ScalingWatch, state_of, value_of
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.source import Place, places_of_stack, user_place
@@ -128,8 +128,11 @@ class TrainingWatch(ScalingWatch):
             trace.place = user_place() or trace.place
         if look:
             with self.session.measured():
-                graph = walk_graph(losses)
+                graph = walk_graph(losses, step=self.session.steps)
                 trace.walked += 1
+                trace.stale, trace.stale_step = graph.stale_count, self.session.steps
+                if graph.stale is not None and trace.stale_place is None:
+                    trace.stale_place = carried_place(graph.stale)
                 if len(trace.sizes) < MOST_SIZES:
                     trace.sizes.append((self.session.steps, graph.size))
                 trace.nodes = max(trace.nodes, graph.size)

@@ -67,6 +67,7 @@ class DataWatch:
             leaks=self.leaks.traces(names),
             loaders=self.loaders.traces(),
             classes=self.classes.traces(),
+            regressions=self.classes.regressions(),
             boxes=list(self.boxes.boxes.values()),
             detections=self.boxes.detections(names),
             resizes=self.resizes.traces(),

@@ -12,10 +12,15 @@ from trivet.doctor.probe.data.leaks import LeakWatch
 from trivet.doctor.probe.losses import BINARY_LOSSES, CLASS_LOSSES
 from trivet.doctor.probe.session import Session
 from trivet.doctor.source import Place, user_place
-from trivet.doctor.trace_data import ClassTrace, EvaluationTrace
+from trivet.doctor.trace_data import ClassTrace, EvaluationTrace, RegressionTrace
 
 MOST_CLASSES = 1000
 SAMPLE = 1 << 16
+REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+MOST_COLUMNS = 8
+"""Values a sample above which a target is a signal or a picture, whose mean is no answer."""
+Call = tuple[int, torch.Tensor, torch.Tensor]
+"""Step, squared errors [values] and targets [rows, columns] of a regressing loss."""
 
 
 @dataclass
@@ -44,6 +49,7 @@ class ClassWatch:
         self.session = session
         self.leaks = leaks
         self.records: dict[tuple[str, Place | None, int], ClassRecord] = {}
+        self._regressions: dict[tuple[str, Place | None, int], tuple[RegressionTrace, deque[Call]]] = {}
         self.evaluations: list[EvaluationTrace] = []
         self.train_loss: list[tuple[int, float]] = []
         self.train_accuracy: list[tuple[int, float]] = []
@@ -62,6 +68,8 @@ class ClassWatch:
                 self._note_score(self.train_loss, value)
                 if pair is not None:
                     self._note(function, pair, given, target.ndim > 1)
+                elif function in REGRESSION_LOSSES:
+                    self._note_regression(function, output.detach(), target)
             elif self.session.steps and self.leaks.last_unseen:
                 self._note_evaluation(value, pair, len(target) if target.ndim else 1)
 
@@ -70,6 +78,34 @@ class ClassWatch:
         for record in self.records.values():
             _summarise(record)
         return [record.trace for record in self.records.values()]
+
+    def regressions(self) -> list[RegressionTrace]:
+        """Return one record a line."""
+        for trace, calls in self._regressions.values():
+            late = [call for call in calls if call[0] >= trace.last_step * 2 / 3]
+            if late:
+                _, errors, values = zip(*late, strict=True)
+                rows = torch.cat(values)
+                trace.late_calls, trace.late_values = len(late), rows.numel()
+                trace.late_error = float(torch.cat(errors).mean())
+                trace.late_variance = float((rows - rows.mean(0)).square().mean())
+        return [trace for trace, _ in self._regressions.values()]
+
+    def _note_regression(self, function: str, output: torch.Tensor, target: torch.Tensor) -> None:
+        rows = target.detach().flatten(1) if target.ndim > 1 else target.detach()[:, None]
+        if output.shape != target.shape or target.requires_grad or rows.shape[1] > MOST_COLUMNS:
+            return
+        key = (function, user_place(), rows.shape[1])
+        if key not in self._regressions and len(self._regressions) < 8:
+            self._regressions[key] = (RegressionTrace(function, key[1]), deque(maxlen=160))
+        if key in self._regressions:
+            trace, calls = self._regressions[key]
+            trace.calls += 1
+            trace.last_step = self.session.steps
+            wrong = (output - target).float().square().flatten()
+            calls.append(
+                (self.session.steps, wrong[:SAMPLE], rows[: SAMPLE // rows.shape[1]].float().clone())
+            )
 
     def _note_score(self, curve: list[tuple[int, float]], value: Any) -> None:
         if isinstance(value, torch.Tensor) and value.numel() == 1 and len(curve) < 4000:

@@ -1,6 +1,7 @@
 """Tries, on a copy of the model, whether the output of one sample depends on the others of its batch."""
 
 import copy
+import math
 import random
 import sys
 import warnings
@@ -72,6 +73,7 @@ class MixWatch:
         if self._last is not None and output.requires_grad and target.ndim and not target.requires_grad:
             rows = self._last.batch
             self._last.per_sample = len(target) == rows and len(output) == rows and rows > 0
+            self._last.one_value = self._last.per_sample and target.numel() == rows
 
     def traces(self, names: dict[int, str]) -> list[MixTrace]:
         """Return what was tried."""
@@ -107,6 +109,8 @@ def _has_weights(module: nn.Module) -> bool:
 
 PLAIN_MIXERS = ("softmax", "softmin", "view", "reshape")
 """Operations that mix samples by a wrong axis more often than on purpose."""
+SEQUENCE_OPERATIONS = ("lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward")
+"""Operations that take the first of three axes for that of time, unless told `batch_first=True`."""
 
 
 @contextmanager
@@ -179,11 +183,16 @@ def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict
         trace.reason = "its output carries no gradient to its arguments"
         return
     trace.leak = _leak(output, entry)
+    if not math.isfinite(trace.leak):
+        trace.reason = "its gradients are not finite"
+        return
     trace.ran = True
     if trace.leak > 1e-5:
         found = _first_mixing(recorder.operations, entry)
         if found is not None:
             trace.operation, trace.operation_place = found.name, found.place
+            trace.over_sequence = found.name in SEQUENCE_OPERATIONS and found.result.shape[1:2] != (1,)
+            trace.over_sequence = trace.over_sequence and found.result.ndim == 3
 
 
 def _leaf(value: Any, entry: list[torch.Tensor]) -> Any:
