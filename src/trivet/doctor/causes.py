@@ -77,6 +77,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "majority-class-collapse": ("class-imbalance", "plateau", "lr-too-low"),
     "class-imbalance": ("plateau",),
     "input-normalised-twice": ("plateau", "lr-too-low", "vanishing-gradient", "exploding-gradient"),
+    "data-order-repeats": ("plateau", "lr-too-low", "majority-class-collapse"),
     "loss-broadcast": ("plateau", "lr-too-low"),
     "fake-freeze": ("frozen-part-changes",),
     "probabilities-into-cross-entropy": (

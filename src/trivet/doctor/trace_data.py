@@ -73,12 +73,15 @@ class ClassTrace:
         late_loss, late_constant: Mean cross-entropy (unweighted) in the last third, and that of the best constant.
         late_accuracy: Share of right answers in the last third.
         spatial: Whether targets are maps.
+        batches, purity: Batches of single targets, and the mean share of the most frequent class in one.
     """
 
     function: str
     place: Place | None
     weighted: bool = False
     spatial: bool = False
+    batches: int = 0
+    purity: float = 0.0
     calls: int = 0
     last_step: int = 0
     counts: list[int] = field(default_factory=list)

@@ -74,6 +74,12 @@ def falls(trace: Trace, by: float = 0.02) -> bool:
     return fall > by * abs(median(values[:part])) and fall > 3 * noise * (2 / part) ** 0.5
 
 
+def knows_nothing(trace: Trace) -> bool:
+    """Whether classes are answered no better, late in training, than by always giving the share of each."""
+    told = [item for item in trace.data.classes if item.late_calls >= 5 and item.late_constant > 0.05]
+    return bool(told) and all(item.late_loss >= 0.97 * item.late_constant for item in told)
+
+
 def samples_made_at(trace: Trace) -> Place | None:
     """Where the user's code makes the samples of training, when one loader feeds it."""
     places = {loader.sample_place for loader in trace.data.loaders}

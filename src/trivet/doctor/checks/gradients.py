@@ -226,9 +226,10 @@ def _huge(trace: Trace) -> Iterator[Finding]:
     """A gradient that is astronomical at the first step already, and destroys the weights."""
     first = trace.recorded[0]
     norm, update = first.gradient_norm, first.update_ratio
-    if norm is None or norm < HUGE or first.step or not trace.backward.not_finite:  # NaN is not huge
+    if norm is None or not norm >= HUGE or first.step:  # NaN is not huge
         return
-    if update is not None and update < 1:
+    broken = bool(trace.backward.not_finite)
+    if falls(trace, 0.5) if not broken else update is not None and update < 1:
         return
     begun = [p for p in trace.parameters if p.gradient_norms and first.optimizer in p.optimizers]
     worst = max(begun, key=lambda p: p.gradient_norms[0] / max(1, p.count) ** 0.5, default=None)
@@ -236,7 +237,12 @@ def _huge(trace: Trace) -> Iterator[Finding]:
     yield Finding(
         "exploding-gradient",
         "error",
-        f"the gradient's norm is {norm:.3g} at the first step, after which nothing is finite",
+        f"the gradient's norm is {norm:.3g} at the first step, "
+        + (
+            "after which nothing is finite"
+            if broken
+            else "and the loss does not come down from where it began"
+        ),
         where(worst.place if worst else optimizer.place, worst.name if worst else optimizer.kind),
         {"first": norm, "update_ratio": update, "rate": first.rate},
         "the model amplifies: a recurrence or a chain of layers whose weights are too wide makes its input larger each "

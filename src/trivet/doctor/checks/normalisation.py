@@ -11,6 +11,7 @@ from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.patches import replace_keyword, statement_at
 from trivet.doctor.source import Place, parsed
 from trivet.doctor.trace import Trace
+from trivet.doctor.trace_data import RangeTrace
 from trivet.doctor.trace_model import BatchNormTrace
 
 FEW_SAMPLES = 8
@@ -81,6 +82,20 @@ def _patched(norm: BatchNormTrace, value: float) -> str | None:
 def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
     """Running statistics that are used, but are still those that a new layer has."""
     norms = [n for n in _norms(trace) if n.tracks]
+    for model in trace.models:
+        if model.new_norms:
+            yield Finding(
+                "batchnorm-stats-stale",
+                "error",
+                f"{model.new_norms} batch norms of `{model.name}` have the mean 0 and variance 1 of new layers, though "
+                "its weights follow those that are trained",
+                where(model.evaluation_place or model.place, model.name),
+                {"layers": model.new_norms, "evaluations": model.evaluations_in_eval},
+                "only the weights are averaged or copied into it: the running statistics are buffers",
+                "copy the buffers too (`AveragedModel(model, use_buffers=True)`), or recompute them before evaluating "
+                "(`torch.optim.swa_utils.update_bn`)",
+                verdict="proven",
+            )
     frozen = [
         n for n in norms if n.initial and not n.batches and not n.calls_in_train and n.calls_in_eval >= 3
     ]
@@ -144,6 +159,7 @@ def input_not_normalised(trace: Trace) -> Iterator[Finding]:
     """Inputs far from zero mean and unit scale."""
     if not trace.inputs:
         raise NotCheckedError("no input of a model was seen")
+    yield from _scaled_otherwise(trace)
     for given in trace.inputs:
         if given.kind == "norm" or not _large(given.mean, given.std, given.low, given.high):
             continue
@@ -166,6 +182,34 @@ def input_not_normalised(trace: Trace) -> Iterator[Finding]:
             "subtract the mean and divide by the standard deviation of the training images",
             verdict="proven",
         )
+
+
+def _scaled_otherwise(trace: Trace) -> Iterator[Finding]:
+    """Pictures of evaluation that were normalised in another way than those of training."""
+    for seen in trace.data.scales:
+        trained, evaluated = seen.trained, seen.evaluated
+        if min(trained.samples, evaluated.samples) < 32 or not min(trained.std, evaluated.std) > 0:
+            continue
+        ratio = max(trained.std, evaluated.std) / min(trained.std, evaluated.std)
+        apart = abs(trained.mean - evaluated.mean) > 0.75 * max(trained.std, evaluated.std)
+        if _units(trained) != _units(evaluated) and (ratio > 1.8 or apart):
+            yield Finding(
+                "input-not-normalised",
+                "warning",
+                f"`{seen.model}` is trained on pictures with mean {trained.mean:.3g} and standard deviation "
+                f"{trained.std:.3g}, and evaluated on such with mean {evaluated.mean:.3g} and {evaluated.std:.3g}",
+                where(seen.place, seen.model),
+                {"trained": [trained.low, trained.high], "evaluated": [evaluated.low, evaluated.high]},
+                "the transforms of training and of evaluation do not scale alike: the score is that of another task",
+                "give both the same scaling: the same division and the same `Normalize(mean, std)`",
+                verdict="proven",
+            )
+
+
+def _units(values: RangeTrace) -> str:
+    if values.low < 0 or values.high > 255:
+        return "normalised"
+    return "0 to 1" if values.high <= 1 else "0 to 255" if values.high > 2 else "other"
 
 
 def _large(mean: float, std: float, low: float, high: float) -> bool:

@@ -245,6 +245,7 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
         and any(trace.optimizers[i].steps > trace.optimizers[i].skipped + 2 for i in p.optimizers)
     ]
     yield from _frozen_optimizers(trace)
+    yield from _never_stepped(trace)
     yield from _emptied(trace)
     yield from _without_rate(trace, [p for p in still if not p.rate])
     still = [p for p in still if p.rate]
@@ -325,6 +326,29 @@ def _frozen_optimizers(trace: Trace) -> Iterator[Finding]:
                 {"parts": parts, "steps": optimizer.steps, "parameters": sum(p.count for p in held)},
                 "its parameters do not require a gradient",
                 "unfreeze them (`requires_grad_(True)`), or give the optimizer what is to be trained",
+                verdict="proven",
+            )
+
+
+def _never_stepped(trace: Trace) -> Iterator[Finding]:
+    """Optimizers whose gradients are made and cleared, but which never step, while others do."""
+    if trace.steps < 20 or trace.ended != "whole":
+        return
+    for i, optimizer in enumerate(trace.optimizers):
+        held = [p for p in trace.parameters if i in p.optimizers and p.requires_grad and p.alive]
+        alone = held and all(
+            p.with_nonzero >= 3 and not any(trace.optimizers[j].steps for j in p.optimizers) for p in held
+        )
+        if alone and not optimizer.steps and not optimizer.skipped and optimizer.clear_place is not None:
+            parts = parts_of(held, trace.parameters)
+            yield Finding(
+                "parameter-never-changes",
+                "error",
+                f"{listed(parts)} gets gradients, but the {optimizer.kind} that holds it never steps",
+                where(optimizer.place, optimizer.name or parts[0]),
+                {"parts": parts, "steps_of_others": trace.steps, "cleared": str(optimizer.clear_place)},
+                "`step()` is called on another optimizer, or not at all",
+                f"call `{optimizer.name or 'optimizer'}.step()` after the backward pass of its own loss",
                 verdict="proven",
             )
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, falls, knows_nothing, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import OptimizerTrace, Trace
 
@@ -29,7 +29,8 @@ def lr_too_low(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("the learning rate was still warming up")
     ratio = median(steady)
     distance = ratio * optimizer.steps
-    if distance >= MOVED or ratio == 0 or falls(trace, FLAT) or not _alive(trace):
+    learns = falls(trace, FLAT) and not knows_nothing(trace)
+    if distance >= MOVED or ratio == 0 or learns or not _alive(trace):
         return
     yield Finding(
         "lr-too-low",
@@ -49,7 +50,10 @@ def lr_too_high(trace: Trace) -> Iterator[Finding]:
     need_steps(trace, 10)
     optimizer, ratios = _the_optimizer(trace)
     values = [value for _, value in trace.loss_curve]
-    if len(values) < 10 or trace.backward.not_finite:
+    if len(values) < 10:
+        return
+    if trace.backward.not_finite:
+        yield from _thrown_out_of_range(trace, optimizer, ratios, values)
         return
     early = median(ratios[:5])
     first = min(values[: max(1, min(3, len(values) // 10))])
@@ -70,6 +74,27 @@ def lr_too_high(trace: Trace) -> Iterator[Finding]:
             "lower it by factors of 10 until the loss falls from the first steps on, or warm it up",
             verdict="proven",
         )
+
+
+def _thrown_out_of_range(
+    trace: Trace, optimizer: OptimizerTrace, ratios: list[float], values: list[float]
+) -> Iterator[Finding]:
+    """Updates larger than the weights, a loss that rises step by step, and numbers that end in NaN."""
+    largest, highest = max(ratios[:20]), max(values)
+    if trace.backward.risks or largest < 1 or not highest > 10 * abs(values[0]):
+        return
+    yield Finding(
+        "lr-too-high",
+        "error",
+        f"a step changes the weights by {largest:.0%} of their size, and the loss goes from {values[0]:.3g} to "
+        f"{highest:.3g} before it is NaN or infinite",
+        where(optimizer.place, optimizer.name or optimizer.kind),
+        {"update_ratio": largest, "loss_first": values[0], "loss_highest": highest}
+        | {"rate": optimizer.rate_max, "first_not_finite": trace.backward.first_not_finite},
+        f"a learning rate of {optimizer.rate_max:g} throws the weights away instead of improving them",
+        "lower it by factors of 10 until the loss falls from the first steps on, or warm it up",
+        verdict="proven",
+    )
 
 
 def _the_optimizer(trace: Trace) -> tuple[OptimizerTrace, list[float]]:

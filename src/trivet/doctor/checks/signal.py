@@ -15,6 +15,8 @@ from trivet.doctor.trace import Trace
 DEAD, MOSTLY = 0.95, 0.8
 SATURATING = 3
 AGAIN = "backward through the graph a second time"
+PURE = 0.85
+"""Mean share of one class in a batch above which samples are not drawn at random."""
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
 
@@ -125,6 +127,7 @@ def _knowing_the_mode(node: ast.expr) -> ast.expr | None:
 
 def data_order_repeats(trace: Trace) -> Iterator[Finding]:
     """A random order of the samples that is the same in every epoch."""
+    yield from _class_by_class(trace)
     if not trace.orders:
         raise NotCheckedError("no random order was drawn in training")
     for seen in trace.orders:
@@ -146,6 +149,27 @@ def data_order_repeats(trace: Trace) -> Iterator[Finding]:
                 "seed once before training; with a `DistributedSampler` call `sampler.set_epoch(epoch)` every epoch",
                 verdict="proven",
             )
+
+
+def _class_by_class(trace: Trace) -> Iterator[Finding]:
+    """Batches of one class each, though there are several: the samples come as a sorted list has them."""
+    need_steps(trace, 20)
+    for seen in trace.data.classes:
+        total = sum(seen.counts)
+        used = sum(n > 0.02 * total for n in seen.counts)
+        if seen.batches < 12 or used < 3 or max(seen.counts) > 0.6 * total or seen.purity < PURE:
+            continue
+        loader = trace.data.loaders[0] if len(trace.data.loaders) == 1 else None
+        yield Finding(
+            "data-order-repeats",
+            "warning",
+            f"the samples come class by class: {seen.purity:.0%} of a batch are of one of {used} classes",
+            where(loader.place if loader else seen.place, "data"),
+            {"purity": seen.purity, "batches": seen.batches, "classes": used},
+            "the data is sorted by class, as folders list it, and is read in that order: each step pulls towards one class",
+            "shuffle the training data: `DataLoader(..., shuffle=True)`",
+            verdict="proven",
+        )
 
 
 def graph_retained(trace: Trace) -> Iterator[Finding]:

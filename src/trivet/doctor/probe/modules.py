@@ -53,6 +53,8 @@ class RootRecord:
     unseen_in_train: int = 0
     evaluations_in_eval: int = 0
     evaluation_place: Place | None = None
+    weights_then: float | None = None
+    new_norms: int = 0
     name: str = ""
     switches: dict[bool, Place | None] = field(default_factory=dict)
     input: InputTrace | None = None
@@ -293,10 +295,26 @@ class ModuleWatch:
             record.evaluations_in_eval += 1
             with self.session.measured():
                 self._note_warming(module)
+                self._note_new_norms(module, record)
         elif not _updates_statistics(module):
             record.evaluations_in_train += 1
             record.unseen_in_train += self.unseen()
             record.evaluation_place = record.evaluation_place or user_place()
+
+    def _note_new_norms(self, module: nn.Module, record: RootRecord) -> None:
+        """Count the batch norms with the statistics of new layers in a copy whose weights move from outside."""
+        if record.steps["train"] or record.steps["eval"]:
+            return
+        norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and not layer.training]
+        new = sum(has_new_statistics(layer) for layer in norms)
+        if new:
+            now = float(sum(p.detach().flatten()[:64].double().sum() for p in module.parameters()))
+            if record.weights_then is not None and now != record.weights_then:
+                record.new_norms = new
+                record.evaluation_place = record.evaluation_place or user_place()
+            record.weights_then = now
+        else:
+            record.new_norms = 0
 
     def _note_warming(self, module: nn.Module) -> None:
         """How much of slow running statistics is still their initial value, now that they are used."""
@@ -369,6 +387,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
             break
         module = held
     return module
+
+
+def has_new_statistics(norm: Any) -> bool:
+    """Whether a batch norm has the running mean 0 and variance 1 of a new layer."""
+    if norm.running_mean is None or norm.running_var is None:
+        return False
+    return not bool(norm.running_mean.any()) and bool((norm.running_var == 1).all())
 
 
 def mode_dependent_layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -18,6 +18,7 @@ from trivet.doctor.probe.modules import (
     CallRecord,
     ModuleWatch,
     depends_on_mode,
+    has_new_statistics,
     mode_dependent_layers,
 )
 from trivet.doctor.probe.written import sets_attribute, sets_false, written_at
@@ -195,7 +196,7 @@ class Survey:
             return
         if layer.num_batches_tracked is not None and layer.running_var is not None:
             trace.batches = int(layer.num_batches_tracked)
-            trace.initial = not bool(layer.running_mean.any()) and bool((layer.running_var == 1).all())
+            trace.initial = has_new_statistics(layer)
         calls = self.modules.calls.get(id(layer))
         if calls is not None and calls.ref() is layer:
             self._norm_calls[name] = calls

@@ -14,6 +14,7 @@ from trivet.doctor.probe.data.memory import MemoryWatch
 from trivet.doctor.probe.data.mixing import MixWatch
 from trivet.doctor.probe.data.pairs import PairWatch
 from trivet.doctor.probe.data.resizing import ResizeWatch
+from trivet.doctor.probe.data.scales import ScaleWatch
 from trivet.doctor.probe.data.spreads import SpreadWatch
 from trivet.doctor.probe.data.views import ViewWatch
 from trivet.doctor.probe.losses import LossWatch
@@ -39,6 +40,7 @@ class DataWatch:
         self.views = ViewWatch(session)
         self.spreads = SpreadWatch(session)
         self.pairs = PairWatch(session)
+        self.scales = ScaleWatch(session)
         self.memory = MemoryWatch(session, self.loaders)
 
     def install(self, patches: Patches) -> None:
@@ -76,6 +78,7 @@ class DataWatch:
             views=self.views.traces(),
             spreads=list(self.spreads.spreads.values()),
             pairs=self.pairs.trace(),
+            scales=self.scales.traces(names),
             memory=self.memory.finish(),
             evaluations=self.classes.evaluations,
             train_loss=self.classes.train_loss,
@@ -86,6 +89,7 @@ class DataWatch:
         self.leaks.on_call(module, args, kwargs)
         self.boxes.on_call(module, args, kwargs)
         self.pairs.on_call(args, kwargs)
+        self.scales.on_call(module, args, kwargs)
 
     def _after_root(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any

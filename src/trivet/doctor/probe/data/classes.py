@@ -19,6 +19,7 @@ SAMPLE = 1 << 16
 REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 MOST_COLUMNS = 8
 """Values a sample above which a target is a signal or a picture, whose mean is no answer."""
+FEWEST_TARGETS = 8
 Call = tuple[int, torch.Tensor, torch.Tensor]
 """Step, squared errors [values] and targets [rows, columns] of a regressing loss."""
 
@@ -140,6 +141,9 @@ class ClassWatch:
             return
         counts = torch.bincount(targets, minlength=classes)
         trace.counts = [a + b for a, b in zip(trace.counts or [0] * classes, counts.tolist(), strict=True)]
+        if not spatial and len(targets) >= FEWEST_TARGETS:
+            trace.batches += 1
+            trace.purity += (float(counts.max()) / len(targets) - trace.purity) / trace.batches
         right = torch.bincount(targets[answers == targets], minlength=classes)
         glance = Glance(self.session.steps, counts, torch.bincount(answers, minlength=classes), right, loss)
         record.glances.append(glance)

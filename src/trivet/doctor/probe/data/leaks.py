@@ -45,6 +45,10 @@ class ModelSamples:
     count: int = 0
     place: Place | None = None
     missed: int = 0
+    first: list[int] = field(default_factory=lambda: [0, 0])
+    """Samples of the first evaluation, and how many of them had been trained on by then."""
+    repeated_then: float = 0.0
+    first_over: bool = False
 
 
 class LeakWatch:
@@ -85,6 +89,7 @@ class LeakWatch:
 
     def _train(self, record: ModelSamples, batch: torch.Tensor, digests: torch.Tensor) -> None:
         values = digests.tolist()
+        record.first_over = record.first_over or record.first[0] > 0
         if len(record.trained) < MOST_SAMPLES:
             record.repeated.append(sum(value in record.trained for value in values) / len(values))
             record.trained.update(values)
@@ -105,7 +110,12 @@ class LeakWatch:
         record.place = record.place or user_place()
         record.count += len(values)
         plain = plain_samples(batch).tolist()
-        record.evaluated.append([value for value, skip in zip(values, plain, strict=True) if not skip])
+        kept = [value for value, skip in zip(values, plain, strict=True) if not skip]
+        record.evaluated.append(kept)
+        if not record.first_over:
+            known = sum(value in record.trained for value in kept)
+            record.first = [record.first[0] + len(kept), record.first[1] + known]
+            record.repeated_then = sum(record.repeated) / max(1, len(record.repeated))
         runs = _runs(batch)
         if runs is not None:
             record.ends += [run for run in runs[:, -1].tolist() if run]
@@ -120,6 +130,8 @@ class LeakWatch:
             trace.repeated = sum(record.repeated) / len(record.repeated) if record.repeated else 0.0
             if record.missed:
                 trace.repeated = min(trace.repeated, 0.5)
+            trace.first_share = record.first[1] / record.first[0] if record.first[0] else 0.0
+            trace.repeated_then = record.repeated_then
             whole, mixed = [], set()
             for batch in record.evaluated:
                 kept = [value for value in batch if value in record.trained]
@@ -129,6 +141,7 @@ class LeakWatch:
                     mixed.update(batch)
             shared = [value for value in mixed if value in record.trained]
             trace.evaluated, trace.shared = len(mixed), len(shared)
+            trace.covered = len(shared) / max(1, len(record.trained))
             ends = set(record.ends)
             trace.windows, trace.windows_shared = len(ends), len(ends & record.runs)
             found.append(trace)
