@@ -172,7 +172,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     ),
     Program(
         "frozen-part-changes",
-        "model = Net()\nmodel.encoder.requires_grad_(False)\n"
+        "model = Net()\nmodel(x)\nmodel.encoder.requires_grad_(False)\n"
         "optimizer = torch.optim.Adam(model.head.parameters(), lr=1e-3)\nmodel.train()  # HERE\n" + LOOP,
         (("model.train()", "model.train(); model.encoder.eval()"),),
         "model.encoder",

@@ -167,6 +167,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "frozen-part-changes",
         """
 backbone, top = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()), nn.Linear(288, 4)
+backbone(x)  # its statistics are known
 backbone.requires_grad_(False)  # HERE
 optimizer = torch.optim.Adam(top.parameters(), lr=1e-3)
 """

@@ -67,7 +67,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "scheduler-collapses-lr": ("lr-too-low", "plateau"),
     "scheduler-never-steps": ("lr-too-low", "plateau"),
     "vanishing-gradient": ("parameter-never-changes", "lr-too-low", "plateau"),
-    "clip-before-unscale": ("vanishing-gradient",),
+    "clip-before-unscale": ("vanishing-gradient", "lr-too-low", "plateau"),
     "missing-zero-grad": ("exploding-gradient", "non-finite", "lr-too-high"),
     "batchnorm-few-samples": ("script-failed",),
     "samples-mixed": ("plateau", "lr-too-low", "signal-collapse", "overfitting"),

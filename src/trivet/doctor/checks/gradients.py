@@ -226,7 +226,10 @@ def _huge(trace: Trace) -> Iterator[Finding]:
     """A gradient that is astronomical at the first step already, and destroys the weights."""
     first = trace.recorded[0]
     norm, update = first.gradient_norm, first.update_ratio
-    if norm is None or not norm >= HUGE or first.step:  # NaN is not huge
+    if norm is None or not norm >= HUGE or first.step or trace.backward.risks:  # NaN is not huge
+        return
+    losses = [abs(value) for step, value in trace.loss_curve if step == first.step]
+    if norm == math.inf and not max(losses, default=0.0) >= HUGE:  # of a small loss: a root or logarithm of 0
         return
     broken = bool(trace.backward.not_finite)
     if falls(trace, 0.5) if not broken else update is not None and update < 1:
