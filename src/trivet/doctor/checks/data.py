@@ -232,6 +232,8 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
         severity: Severity = "error" if mix.per_sample else "warning"
         if not softmax and not over_batch:
             severity = "warning" if foreign else "note"
+        if any(leak.model == mix.model and 0 < leak.trained <= mix.batch for leak in trace.data.leaks):
+            severity = "note"  # the batch is all there is, as the nodes of a graph
         yield Finding(
             "samples-mixed",
             severity,

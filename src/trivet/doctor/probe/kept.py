@@ -1,6 +1,7 @@
 """Watches whether the graphs of the losses of earlier steps are kept alive, and by what."""
 
 import ast
+import sys
 import weakref
 from collections import deque
 from types import FrameType
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 
 from trivet.doctor.probe.session import Session
+from trivet.doctor.probe.written import written_at
 from trivet.doctor.signals import KeptGraphTrace
-from trivet.doctor.source import Place, parsed, place_of_frame, user_frames
+from trivet.doctor.source import Place, is_user_file, parsed, place_of_frame, user_frames
 
 PLANTED = 64
 OLD = 2
@@ -64,7 +66,17 @@ def _variables(frame: FrameType) -> list[tuple[str, Any]]:
     found = list(frame.f_locals.items())
     holder = frame.f_locals.get("self")
     found += [(f"self.{name}", value) for name, value in getattr(holder, "__dict__", {}).items()]
+    for name, held in frame.f_locals.items():
+        if held is not holder and not isinstance(held, type) and _file_of(held) is not None:
+            found += [(f"{name}.{key}", value) for key, value in getattr(held, "__dict__", {}).items()]
     return found
+
+
+def _file_of(held: Any) -> str | None:
+    """The user's file in which the class of an object, such as a meter of losses, is written."""
+    module = sys.modules.get(type(held).__module__)
+    file = getattr(module, "__file__", None)
+    return file if file is not None and is_user_file(file) else None
 
 
 def _leads_to(value: Any, marks: set[int], depth: int = 0) -> bool:
@@ -90,6 +102,10 @@ def _leads_to(value: Any, marks: set[int], depth: int = 0) -> bool:
 
 def _line_that_adds(frame: FrameType, name: str) -> Place | None:
     """The statement of the frame's function that adds to a variable, or stores into it."""
+    holder, _, attribute = name.rpartition(".")
+    if holder not in ("", "self"):
+        file = _file_of(frame.f_locals.get(holder))
+        return written_at([file] if file else [], lambda node: _adds(node, f"self.{attribute}"))
     tree = parsed(frame.f_code.co_filename)
     first = frame.f_code.co_firstlineno
     for node in ast.walk(tree) if tree else ():

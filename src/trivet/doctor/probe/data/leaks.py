@@ -107,7 +107,7 @@ class LeakWatch:
         self.last_unseen = seen < 0.5
         if record.count >= MOST_EVALUATED or self.loaders.trains_on(batch):
             return
-        record.place = record.place or user_place()
+        record.place = record.place or self.loaders.place_of(batch) or user_place()
         record.count += len(values)
         plain = plain_samples(batch).tolist()
         kept = [value for value, skip in zip(values, plain, strict=True) if not skip]

@@ -70,6 +70,11 @@ class LoaderWatch:
             for r in self.records.values()
         )
 
+    def place_of(self, batch: torch.Tensor) -> Place | None:
+        """Where the loader is made that has just handed out a batch."""
+        loader = self._served[1]() if self._served and self._served[0] == batch.data_ptr() else None
+        return self.record_of(loader).trace.place if loader is not None else None
+
     def subset_leaks(self) -> list[LeakTrace]:
         """Return what was found by comparing the indices of subsets."""
         return list(self._subset_leaks.values())
