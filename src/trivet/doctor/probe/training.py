@@ -45,6 +45,7 @@ class TrainingWatch(ScalingWatch):
         """Wrap optimizers, `torch.autograd.backward`, gradient clipping and the gradient scaler."""
         patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_optimizer_init)
         patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad)
+        patches.wrap(torch.nn.Module, "zero_grad", self._wrap_clearing)
         patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
         super().install(patches)
@@ -95,6 +96,23 @@ class TrainingWatch(ScalingWatch):
                 record = watch.record_of(self)
                 if record.trace.clear_place is None:
                     record.trace.clear_place = user_place()
+
+        return zero_grad
+
+    def _wrap_clearing(self, original: Any) -> Any:
+        watch = self
+
+        def zero_grad(self: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            if not watch.session.active or all(r.trace.clear_place is not None for r in watch.optimizers):
+                return
+            with watch.session.shielded():
+                own = {id(parameter) for parameter in self.parameters()}
+                for record in watch.optimizers:
+                    optimizer = record.ref()
+                    held = optimizer.param_groups[0]["params"] if optimizer is not None else []
+                    if record.trace.clear_place is None and held and id(held[0]) in own:
+                        record.trace.clear_place = user_place()
 
         return zero_grad
 
