@@ -62,3 +62,25 @@ def test_images_that_are_not_there(quick_run, given, message, capsys):
 def test_a_threshold_out_of_range(quick_run, pictures, capsys):
     assert run(["predict", str(quick_run.folder.path), str(pictures), "--threshold", "7"]) == 2
     assert "threshold lies in 0-1" in capsys.readouterr().err
+
+
+def test_a_competition_file_of_boxes_is_read_back_and_scored(quick_run, digits, tmp_path, capsys):
+    path, images = tmp_path / "submission.csv", digits / "images" / "test"
+    given = ["predict", str(quick_run.folder.path), str(images), "--submission", "boostcamp-det"]
+    assert run([*given, "--csv", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: 4 rows\n"
+    rows = path.read_text().splitlines()
+    assert rows[0] == "PredictionString,image_id"
+    assert run(["score", str(path), str(digits), "--json", str(tmp_path / "board.json")]) == 0
+    board = json.loads((tmp_path / "board.json").read_text())
+    assert (board["metric"], board["scored"], board["faults"]) == ("mAP50", 4, [])
+    assert 0 <= board["score"] <= 1
+    path.write_text("\n".join(rows[:-1]) + "\n")
+    assert run(["score", str(path), str(digits)]) == 1
+    assert run([*given, "--json", "-"]) == 2
+    assert "--submission writes one file, and --json was given too" in capsys.readouterr().err
+
+
+def test_a_detector_is_not_asked_to_look_twice(quick_run, pictures, capsys):
+    assert run(["predict", str(quick_run.folder.path), str(pictures), "--flip"]) == 2
+    assert "for classifiers and segmenters" in capsys.readouterr().err

@@ -104,6 +104,20 @@ def test_predicted_masks_are_written_in_the_images_own_size(segmenter, masks, tm
             assert (mask == entry["label"]).mean() == pytest.approx(entry["share"], abs=1e-5)
 
 
+def test_images_are_looked_at_mirrored_too_when_asked(segmenter, classifier, masks):
+    once, twice = (score(segmenter.folder.path, masks, bootstrap=0, flip=flip) for flip in (False, True))
+    assert once.pixels == twice.pixels
+    assert not np.array_equal(once.confusion, twice.confusion)
+    assert twice.miou == pytest.approx(once.miou, abs=0.1)
+    path = sorted((masks / "images" / "test").iterdir())[0]
+    run = load_run(classifier.folder.path, flip=True)
+    shares = [next(predict(one, [path])).found.scores for one in (load_run(classifier.folder.path), run)]
+    assert shares[1].sum() == pytest.approx(1, abs=1e-5)
+    assert not np.allclose(*shares, atol=1e-6)
+    with pytest.raises(UsageError, match="only a run can look at images again"):
+        score(segmenter.folder.path / "predictions", masks, split="val", flip=True)
+
+
 def test_a_competition_file_is_written_and_scored_as_the_board_does(segmenter, masks, tmp_path):
     run = load_run(segmenter.folder.path)
     path = tmp_path / "submission.csv"

@@ -19,6 +19,28 @@ def test_a_mask_is_drawn_in_its_classes_colours():
     assert (IMAGE == 120).all()
 
 
+def test_background_is_left_as_it_is():
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:, 40:] = 1
+    drawn = draw_mask(IMAGE, mask, ["Background", "cup"])
+    assert (drawn[:, :39] == 120).all()
+    assert np.ptp(drawn[2, 44].astype(int)) > 20
+
+
+def test_names_are_written_where_codes_are_not_explained_and_there_is_room():
+    mask = np.zeros((200, 200), np.uint8)
+    mask[:, 80:] = 1  # 120 pixels wide
+    names = ["background", "cup"]
+    code, name = (draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names, spelled=s) for s in (False, True))
+    colour = class_colour(1)
+    chips = [(drawn == rgb(colour)).all(axis=2).any(axis=0).sum() for drawn in (code, name)]
+    assert chips[1] > 1.5 * chips[0] > 0
+    mask[:, 100:] = 0  # 20 pixels: no room for the name
+    narrow = draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names, spelled=True)
+    assert (narrow == draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names)).all()
+    assert (narrow == rgb(colour)).all(axis=2).any()
+
+
 def test_labels_without_a_name_and_tiny_masks_can_be_drawn():
     mask = np.array([[0, 7], [255, 1]], np.uint8)
     assert draw_mask(np.zeros((2, 2, 3), np.uint8), mask, ["a"]).shape == (2, 2, 3)

@@ -27,6 +27,9 @@ def predict(
     crf: Annotated[
         str | None, typer.Option(help="Refine masks with a dense CRF, such as deeplab-v1; slow.")
     ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average masks or classes over each image and its mirror image.")
+    ] = False,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write what was found as CSV.")] = None,
     submission: Annotated[
         str | None,
@@ -52,10 +55,11 @@ def predict(
             batch=batch,
             last=last,
             crf=crf,
+            flip=flip,
             others={"--out": out, "--json": json, "--backend": backend},
         )
         return
-    chosen = _backend(run, backend, last=last, crf=crf)
+    chosen = _backend(run, backend, last=last, crf=crf, flip=flip)
 
     def tell(image: FilePrediction) -> None:
         if json != "-":
@@ -70,16 +74,16 @@ def predict(
         raise typer.Exit(1)
 
 
-def _backend(run: Path, backend: str | None, *, last: bool, crf: str | None) -> "Backend":
+def _backend(run: Path, backend: str | None, *, last: bool, crf: str | None, flip: bool) -> "Backend":
     from trivet.recipe.backends import choose_backend
     from trivet.recipe.predict import open_backend
     from trivet.recipe.run_folder import load_run
 
     if run.suffix.lower() != ".onnx":
-        return choose_backend(load_run(run, last=last, crf=crf), backend)
-    if last or crf is not None:
+        return choose_backend(load_run(run, last=last, crf=crf, flip=flip), backend)
+    if last or flip or crf is not None:
         raise UsageError(
-            f"--last and --crf are for run folders, and {run} is an exported file", "leave them out"
+            f"--last, --flip and --crf are for run folders, and {run} is an exported file", "leave them out"
         )
     return open_backend(run, backend)
 
@@ -93,6 +97,7 @@ def _submit(
     batch: int,
     last: bool,
     crf: str | None,
+    flip: bool,
     others: dict[str, object],
 ) -> None:
     from trivet.recipe.run_folder import load_run
@@ -102,5 +107,6 @@ def _submit(
     if idle:
         raise UsageError(f"--submission writes one file, and {idle[0]} was given too", "leave it out")
     target = path or Path("submission.csv")
-    rows = write_submission(load_run(run, last=last, crf=crf), images, target, format=format, batch=batch)
+    loaded = load_run(run, last=last, crf=crf, flip=flip)
+    rows = write_submission(loaded, images, target, format=format, batch=batch)
     typer.echo(f"{target}: {rows} rows")

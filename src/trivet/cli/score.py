@@ -25,6 +25,9 @@ def score(
     crf: Annotated[
         str | None, typer.Option(help="Refine masks with a dense CRF, such as deeplab-v1; slow.")
     ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average masks or classes over each image and its mirror image.")
+    ] = False,
     bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals; 0 leaves them out.")] = 1000,
     json: JsonPath = None,
 ) -> None:
@@ -36,7 +39,7 @@ def score(
     if is_submission(what):
         _score_submission(what, data, split, json)
         return
-    scores = score_data(what, data, split=split, last=last, crf=crf, bootstrap=bootstrap)
+    scores = score_data(what, data, split=split, last=last, crf=crf, flip=flip, bootstrap=bootstrap)
     if json != "-":
         show(score_text(scores, [row.name for row in scores.per_class]))
     write_json_option(json, scores.to_json())

@@ -159,10 +159,10 @@ def choose_backend(run: Run, backend: str | None = None) -> Backend:
 def _exported(run: Run) -> OnnxBackend | UsageError:
     """Return the run's export, or why it cannot be used and what to do."""
     path, make = exported_file(run.folder), f"trivet export {run.folder.path} --to onnx"
-    if run.last or run.crf is not None:
+    if run.last or run.flip or run.crf is not None:
         return UsageError(
-            "an export has a run's best weights and no dense CRF",
-            "leave --last and --crf out, or --backend torch",
+            "an export has a run's best weights, looks at images once, and has no dense CRF",
+            "leave --last, --flip and --crf out, or --backend torch",
         )
     if not path.is_file():
         return UsageError(f"{run.folder.path} was not exported: there is no {path.name} in it", make)

@@ -228,7 +228,7 @@ def _drawn(result: ImagePrediction, labels: LabelMap) -> np.ndarray:
     if isinstance(found, Detections):
         return draw_detections(image, found.boxes_xyxy, found.labels, labels.names, scores=found.scores)
     if isinstance(found, MaskScores):
-        return draw_mask(image, found.labels.cpu().numpy(), labels.names)
+        return draw_mask(image, found.labels.cpu().numpy(), labels.names, spelled=True)
     assert isinstance(found, ClassScores), "a prediction without fault holds something"
     return draw_class(image, found, labels.names)
 

@@ -12,6 +12,7 @@ from trivet.errors import StorageError, UsageError, look_up
 from trivet.geometry.dense_crf import CRF_PRESETS
 from trivet.models.build import build_model
 from trivet.models.files import read_weights
+from trivet.models.mirrored import average_mirrored
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.recipe import Chosen, Recipe, make_recipe, read_recipe
@@ -163,7 +164,8 @@ def build_task(model: Model, recipe: Recipe) -> AnyTask:
 class Run:
     """A trained model with all that is needed to use it.
 
-    `crf` names the dense CRF that refines its masks; `last` says that its weights are those training ended with.
+    `crf` names the dense CRF that refines its masks; `last` says that its weights are those training ended with;
+    `flip` that its probabilities are averaged over each image and its mirror image.
     """
 
     folder: RunFolder
@@ -173,6 +175,7 @@ class Run:
     task: AnyTask
     crf: str | None = None
     last: bool = False
+    flip: bool = False
 
 
 def load_recipe(run: RunFolder) -> tuple[Recipe, dict[str, Chosen]]:
@@ -193,16 +196,18 @@ def read_labels(path: Path) -> LabelMap:
         raise UsageError(f"cannot read the label map {path}: {fault}") from fault
 
 
-def load_run(path: str | Path, *, last: bool = False, crf: str | None = None) -> Run:
+def load_run(path: str | Path, *, last: bool = False, crf: str | None = None, flip: bool = False) -> Run:
     """Load the model of an earlier run.
 
     Args:
         path: The run folder.
         last: Take the weights training ended with (averaged, where there is an average), not the best ones.
         crf: A key of `geometry.dense_crf.CRF_PRESETS`, to refine the masks of a segmenter.
+        flip: Average the probabilities over each image and its mirror image; see `average_mirrored`.
 
     Raises:
-        UsageError: If there is no run there, one of its files is missing or damaged, or it has no masks to refine.
+        UsageError: If there is no run there, one of its files is missing or damaged, it has no masks to refine, or it
+            is a detector and `flip` is asked for.
     """
     run = open_run_folder(path)
     recipe, _ = load_recipe(run)
@@ -222,7 +227,9 @@ def load_run(path: str | Path, *, last: bool = False, crf: str | None = None) ->
         raise UsageError(f"{run.best} does not say which model it belongs to", "it was not written by a run")
     model = build_model(file.spec)
     load_weights(model, last_weights(run) if last else file.tensors)
-    return Run(run, recipe, labels, model.eval(), build_task(model, recipe), crf, last)
+    if flip:
+        average_mirrored(model)
+    return Run(run, recipe, labels, model.eval(), build_task(model, recipe), crf, last, flip)
 
 
 def last_weights(run: RunFolder) -> dict[str, Tensor]:

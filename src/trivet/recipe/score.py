@@ -24,6 +24,7 @@ def score(
     split: str | None = None,
     last: bool = False,
     crf: str | None = None,
+    flip: bool = False,
     bootstrap: int = 1000,
     data_options: DataRecipe | None = None,
 ) -> Scores:
@@ -35,6 +36,7 @@ def score(
         split: Which split; test where there is one, else val.
         last: Score the weights a run ended with rather than its best ones.
         crf: A key of `geometry.dense_crf.CRF_PRESETS`, to refine a segmenter's masks before they are scored.
+        flip: Average the probabilities of masks or classes over each image and its mirror image.
         bootstrap: Resamples for the intervals; 0 leaves them out.
         data_options: How the data set is read, where its folder is not plain.
 
@@ -42,7 +44,7 @@ def score(
         UsageError: If there is no such split, or run, predictions and data do not fit each other.
     """
     if (Path(what) / "recipe.toml").is_file():
-        run = load_run(what, last=last, crf=crf)
+        run = load_run(what, last=last, crf=crf, flip=flip)
         options = _options(data, data_options or run.recipe.data)
         dataset = pick_split(
             read_splits(options, seed=run.recipe.train.seed, task=run.recipe.task.kind), split
@@ -51,6 +53,8 @@ def score(
         return ASSESSORS[run.recipe.task.kind].assess(run, dataset, bootstrap=bootstrap).scores
     if crf is not None:
         raise UsageError(f"a CRF refines the masks of a run, and {what} is none", "leave --crf out")
+    if flip:
+        raise UsageError(f"only a run can look at images again, and {what} is none", "leave --flip out")
     if last:
         raise UsageError(f"the last weights are a run folder's, and {what} is none", "leave --last out")
     if data is None and data_options is None:

@@ -173,7 +173,7 @@ def _checked(
 
 def _wordings(labels: Sequence[int], figures: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     """Return each box's label three times: name and score, name, code."""
-    shown, codes = _drawable_names(names), drawn_codes(names)
+    shown, codes = drawn_names(names), drawn_codes(names)
     return [
         [shown[label] + figure for label, figure in zip(labels, figures, strict=True)],
         [shown[label] for label in labels],
@@ -183,11 +183,11 @@ def _wordings(labels: Sequence[int], figures: Sequence[str], names: Sequence[str
 
 def drawn_codes(names: Sequence[str]) -> tuple[str, ...]:
     """Return what stands for each class where its name has no room."""
-    return short_codes(_drawable_names(names))
+    return short_codes(drawn_names(names))
 
 
-def _drawable_names(names: Sequence[str]) -> list[str]:
-    """Return the names whose letters the font has, and for others the label, which beats empty rectangles."""
+def drawn_names(names: Sequence[str]) -> list[str]:
+    """Return the names as pictures bear them: where the font lacks a letter the label, which beats empty rectangles."""
     letters, plain = _letters(), [plain_label(name) for name in names]
     return [
         name if name.strip() and letters.issuperset(map(ord, name)) else f"class {label}"

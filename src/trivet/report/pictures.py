@@ -13,7 +13,7 @@ from PIL import Image
 
 from trivet.report.contents import Mask, Picture
 from trivet.report.draw import draw_detections, drawn_codes, found_truth
-from trivet.report.overlays import MISTAKE, draw_mask, draw_mistakes, mistaken
+from trivet.report.overlays import MISTAKE, draw_mask, draw_mistakes, is_background, mistaken
 from trivet.report.palette import class_colour
 from trivet.structures import IGNORE_LABEL, BoxTarget, ClassScores, Detections
 
@@ -139,7 +139,8 @@ def _masks(picture: Picture, truth: Mask, found: Mask, names: Sequence[str], mos
         f"Mistakes, {wrong:.1%}": draw_mistakes(image, truth, found),
     }
     counts = np.bincount(np.concatenate([truth.ravel(), found.ravel()]), minlength=256)[: len(names)]
-    legend = _legend([label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]], names)
+    there = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label]]
+    legend = _legend([label for label in there if not is_background(names[label])], names)
     legend += (LegendEntry(MISTAKE, "", "wrong"),) if wrong else ()
     legend += (LegendEntry("#5a5a5a", "", "void, not scored"),) if (truth == IGNORE_LABEL).any() else ()
     return DrawnPicture(
