@@ -245,3 +245,35 @@ def test_a_script_prints_the_same_to_the_last_digit(tmp_path, ending):
     assert watched.stdout == plain.stdout
     assert plain.stderr == ""
     assert watched.returncode == (1 if ending else 0)
+
+
+class Wrapped(torch.optim.Optimizer):
+    """As accelerate makes it: an optimizer by its class that passes all on to another one."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.defaults = optimizer.defaults
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+    def step(self):
+        self.optimizer.step()
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+
+def test_a_wrapped_optimizer_is_the_one_behind_it():
+    model = nn.Linear(4, 2)
+    with watch() as doctor:
+        optimizer = Wrapped(torch.optim.SGD(model.parameters(), lr=0.1))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        for _ in range(8):
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+            scheduler.step()
+    assert [(made.kind, made.steps) for made in doctor.trace().optimizers] == [("SGD", 8)]
+    assert doctor.diagnose().findings == []

@@ -57,6 +57,7 @@ class TrainingWatch(ScalingWatch):
 
     def record_of(self, optimizer: torch.optim.Optimizer) -> OptimizerRecord:
         """Return the record of an optimizer, which is made for one that was built before watching began."""
+        optimizer = _behind(optimizer)
         for record in self.optimizers:
             if record.ref() is optimizer:
                 return record
@@ -296,6 +297,13 @@ def _call_backward(
     for warning in caught:
         if "nomaly" not in str(warning.message):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _behind(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer that a wrapper around it passes everything on to, as accelerate's."""
+    inner = vars(optimizer).get("optimizer")
+    plain = "_optimizer_step_pre_hooks" not in vars(optimizer)  # never made as an optimizer of its own
+    return inner if plain and isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
 def _held_by(record: OptimizerRecord) -> list[torch.Tensor]:
