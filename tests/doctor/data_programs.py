@@ -311,9 +311,9 @@ for epoch in range(5):
 import time
 class Slow(torch.utils.data.Dataset):
     def __len__(self):
-        return 64
+        return 40
     def __getitem__(self, i):
-        time.sleep(0.05)
+        time.sleep(0.2)
         return x[i], y[i]
 loader = DataLoader(Slow(), 2)  # HERE
 model = Net()
@@ -323,7 +323,99 @@ for images, target in loader:
     F.cross_entropy(model(images), target).backward()
     optimizer.step()
 """,
-        (("time.sleep(0.05)", "pass"),),
+        (("time.sleep(0.2)", "pass"),),
+    ),
+    Program(
+        "data-order-repeats",
+        """
+order = torch.argsort(y)
+loader = DataLoader(TensorDataset(x[order], y[order]), 8)  # HERE
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for epoch in range(4):
+    for images, target in loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+""",
+        (("y[order]), 8)", "y[order]), 8, shuffle=True)"),),
+    ),
+    Program(
+        "input-not-normalised",
+        """
+pixels = torch.rand(128, 3, 8, 8)
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for epoch in range(3):
+    model.train()
+    for rows in torch.randperm(64).split(16):
+        optimizer.zero_grad()
+        F.cross_entropy(model((pixels[rows] - 0.5) / 0.29), y[rows]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for part in pixels[64:].split(32):
+            model(part)  # HERE
+""",
+        (("model(part)", "model((part - 0.5) / 0.29)"),),
+    ),
+    Program(
+        "batchnorm-stats-stale",
+        """
+model = Net()
+smooth = copy.deepcopy(model).eval()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    model.train()
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for mean, new in zip(smooth.parameters(), model.parameters()):
+                mean.lerp_(new, 0.1)
+    model.eval()
+    with torch.no_grad():
+        for part in x.split(32):
+            smooth(part)  # HERE
+""",
+        (
+            (
+                "                mean.lerp_(new, 0.1)\n",
+                "                mean.lerp_(new, 0.1)\n"
+                "            for mean, new in zip(smooth.buffers(), model.buffers()):\n"
+                "                mean.copy_(new)\n",
+            ),
+        ),
+        "smooth",
+    ),
+    Program(
+        "train-val-leak",
+        """
+class Turned(torch.utils.data.Dataset):
+    def __init__(self, rows, augment):
+        self.rows, self.augment = rows, augment
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, i):
+        image = x[self.rows[i]]
+        return (image.flip(-1) if self.augment and torch.rand(()) < 0.5 else image), y[self.rows[i]]
+train = DataLoader(Turned(torch.arange(48), True), 8, shuffle=True)
+held = DataLoader(Turned(torch.arange(16, 64), False), 32)  # HERE
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for epoch in range(2):
+    model.train()
+    for images, target in train:
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for images, target in held:
+            model(images)
+""",
+        (("torch.arange(16, 64)", "torch.arange(48, 64)"),),
     ),
 ]
 """`label-off-by-one` is proven on torchvision's own detector, in `test_data_faults.py`."""

@@ -262,7 +262,7 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         (("nn.Sigmoid()", "nn.BatchNorm1d(192), nn.ReLU()"),),
     ),
     Program(
-        "exploding-gradient",
+        "lr-too-high",
         "model = nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 1))\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=5.0)  # HERE\n"
         + LOOP.replace(

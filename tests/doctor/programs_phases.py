@@ -175,4 +175,74 @@ optimizer = torch.optim.Adam(top.parameters(), lr=1e-3)
         (("requires_grad_(False)", "requires_grad_(False).eval()"),),
         "backbone",
     ),
+    Program(
+        "parameter-never-changes",
+        """
+maker, critic = nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 1))
+make = torch.optim.Adam(maker.parameters(), 1e-3)  # HERE
+judge = torch.optim.Adam(critic.parameters(), 1e-3)
+for _ in range(20):
+    fake = maker(torch.randn(16, 4))
+    judge.zero_grad()
+    (critic(fake.detach()).square() + (critic(torch.randn(16, 8)) - 1).square()).mean().backward()
+    judge.step()
+    make.zero_grad()
+    (critic(fake) - 1).square().mean().backward()
+    judge.step()
+""",
+        (("square().mean().backward()\n    judge.step()", "square().mean().backward()\n    make.step()"),),
+        "make",
+    ),
+    Program(
+        "accumulation-cancelled",
+        ADAM
+        + """
+def part(images, target):
+    model.zero_grad()  # HERE
+    (F.cross_entropy(model(images), target) / 4).backward()
+for step in range(6):
+    for images, target in batches(1):
+        part(images, target)
+    optimizer.step()
+""",
+        (
+            ("    model.zero_grad()  # HERE\n", ""),
+            ("    optimizer.step()\n", "    optimizer.step()\n    optimizer.zero_grad()\n"),
+        ),
+    ),
+    Program(
+        "graph-retained",
+        """
+class Meter:
+    def __init__(self):
+        self.total = 0
+    def add(self, value):
+        self.total += value  # HERE
+model, meter = Net(), Meter()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for images, target in batches(10):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(images), target)
+    loss.backward()
+    optimizer.step()
+    meter.add(loss)
+""",
+        (("meter.add(loss)", "meter.add(loss.item())"),),
+        "meter.total",
+    ),
+    Program(
+        "lr-too-high",
+        """
+torch.manual_seed(0)
+given = torch.rand(256, 3)
+model = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=3.0, momentum=0.9)  # HERE
+for _ in range(60):
+    rows = torch.randint(256, (32,))
+    optimizer.zero_grad()
+    F.mse_loss(model(given[rows])[:, 0], given[rows].sum(1)).backward()
+    optimizer.step()
+""",
+        (("lr=3.0", "lr=0.01"),),
+    ),
 ]

@@ -81,21 +81,22 @@ def _patched(norm: BatchNormTrace, value: float) -> str | None:
 
 def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
     """Running statistics that are used, but are still those that a new layer has."""
-    norms = [n for n in _norms(trace) if n.tracks]
-    for model in trace.models:
-        if model.new_norms:
-            yield Finding(
-                "batchnorm-stats-stale",
-                "error",
-                f"{model.new_norms} batch norms of `{model.name}` have the mean 0 and variance 1 of new layers, though "
-                "its weights follow those that are trained",
-                where(model.evaluation_place or model.place, model.name),
-                {"layers": model.new_norms, "evaluations": model.evaluations_in_eval},
-                "only the weights are averaged or copied into it: the running statistics are buffers",
-                "copy the buffers too (`AveragedModel(model, use_buffers=True)`), or recompute them before evaluating "
-                "(`torch.optim.swa_utils.update_bn`)",
-                verdict="proven",
-            )
+    copies = [model for model in trace.models if model.new_norms]
+    names = tuple(f"{model.name}." for model in copies)
+    norms = [n for n in _norms(trace) if n.tracks and not n.name.startswith(names)]
+    for model in copies:
+        yield Finding(
+            "batchnorm-stats-stale",
+            "error",
+            f"{model.new_norms} batch norms of `{model.name}` have the mean 0 and variance 1 of new layers, though "
+            "its weights follow those that are trained",
+            where(model.evaluation_place or model.place, model.name),
+            {"layers": model.new_norms, "evaluations": model.evaluations_in_eval},
+            "only the weights are averaged or copied into it: the running statistics are buffers",
+            "copy the buffers too (`AveragedModel(model, use_buffers=True)`), or recompute them before evaluating "
+            "(`torch.optim.swa_utils.update_bn`)",
+            verdict="proven",
+        )
     frozen = [
         n for n in norms if n.initial and not n.batches and not n.calls_in_train and n.calls_in_eval >= 3
     ]

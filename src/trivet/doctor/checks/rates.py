@@ -30,7 +30,7 @@ def lr_too_low(trace: Trace) -> Iterator[Finding]:
     ratio = median(steady)
     distance = ratio * optimizer.steps
     learns = falls(trace, FLAT) and not knows_nothing(trace)
-    if distance >= MOVED or ratio == 0 or learns or not _alive(trace):
+    if not 0 < distance < MOVED or learns or not _alive(trace):
         return
     yield Finding(
         "lr-too-low",
@@ -50,10 +50,10 @@ def lr_too_high(trace: Trace) -> Iterator[Finding]:
     need_steps(trace, 10)
     optimizer, ratios = _the_optimizer(trace)
     values = [value for _, value in trace.loss_curve]
-    if len(values) < 10:
-        return
     if trace.backward.not_finite:
         yield from _thrown_out_of_range(trace, optimizer, ratios, values)
+        return
+    if len(values) < 10:
         return
     early = median(ratios[:5])
     first = min(values[: max(1, min(3, len(values) // 10))])
@@ -80,13 +80,16 @@ def _thrown_out_of_range(
     trace: Trace, optimizer: OptimizerTrace, ratios: list[float], values: list[float]
 ) -> Iterator[Finding]:
     """Updates larger than the weights, a loss that rises step by step, and numbers that end in NaN."""
-    largest, highest = max(ratios[:20]), max(values)
+    known = [ratio for ratio in ratios[:20] if ratio == ratio]  # NaN is left out
+    if len(values) < 3 or not known:
+        return
+    largest, highest = max(known), max(values)
     if trace.backward.risks or largest < 1 or not highest > 10 * abs(values[0]):
         return
     yield Finding(
         "lr-too-high",
         "error",
-        f"a step changes the weights by {largest:.0%} of their size, and the loss goes from {values[0]:.3g} to "
+        f"a step changes the weights by {largest:.3g} times their size, and the loss goes from {values[0]:.3g} to "
         f"{highest:.3g} before it is NaN or infinite",
         where(optimizer.place, optimizer.name or optimizer.kind),
         {"update_ratio": largest, "loss_first": values[0], "loss_highest": highest}

@@ -153,7 +153,6 @@ def data_order_repeats(trace: Trace) -> Iterator[Finding]:
 
 def _class_by_class(trace: Trace) -> Iterator[Finding]:
     """Batches of one class each, though there are several: the samples come as a sorted list has them."""
-    need_steps(trace, 20)
     for seen in trace.data.classes:
         total = sum(seen.counts)
         used = sum(n > 0.02 * total for n in seen.counts)
