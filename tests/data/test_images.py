@@ -45,6 +45,43 @@ def test_jpeg_has_the_pixels_pillow_gives(tmp_path, quality, gray):
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"icc_profile": b"x" * 99}]
+)
+def test_a_plain_jpeg_is_read_without_pillow(tmp_path, monkeypatch, options):
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", comment=b"a picture", **options)
+    expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
+    monkeypatch.setattr(images.Image, "open", lambda _: pytest.fail("its header says all that is needed"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
+
+
+def test_a_jpeg_whose_orientation_is_in_xmp_is_turned(tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", xmp=xmp)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg")))
+    assert expected.shape == (60, 40, 3)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
+
+
+def test_of_several_pictures_in_a_jpeg_the_first_is_read(tmp_path):
+    first, second = Image.fromarray(smooth()), Image.fromarray(255 - smooth())
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "a.mpo") as picture:
+        expected = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.mpo"), expected)
+
+
+@given(cut=st.integers(0, 700), at=st.integers(0, 700), byte=st.integers(0, 255))
+@settings(max_examples=60)
+def test_a_damaged_head_of_a_jpeg_is_no_crash(cut, at, byte):
+    file = io.BytesIO()
+    Image.fromarray(smooth()).save(file, "JPEG")
+    data = bytearray(file.getvalue())
+    data[at % len(data)] = byte
+    size = images._plain_jpeg_size(bytes(data[: cut + 2]))
+    assert size is None or len(size) == 2
+
+
 def test_palette_becomes_its_colours(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])

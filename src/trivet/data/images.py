@@ -37,9 +37,13 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**27
 """Larger images (about 11,600 x 11,600) are refused before they are decoded: 400 MB as RGB."""
 
+_AS_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)  # since OpenCV 4.11
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-_JPEG_END = b"\xff\xd9"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_SCAN, _JPEG_FRAMES = 0xDA, (0xC0, 0xC1, 0xC2)
+_JPEG_NEUTRAL = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE})
+"""Segments that say nothing of size or orientation: tables, restarts, JFIF, applications' own but EXIF and XMP, comments."""
 _FAULTS = (
     OSError,
     ValueError,
@@ -73,6 +77,12 @@ def read_image(path: Path, *, upright: bool = True) -> np.ndarray:
     """
     data = _bytes(path)
     with _decoding(path):
+        size = _plain_jpeg_size(data)
+        if size is not None:
+            _check_size(path, size)
+            plain = _decoded_jpeg(data)
+            if plain is not None:
+                return plain
         try:
             picture = Image.open(io.BytesIO(data))
         except UnidentifiedImageError:
@@ -203,12 +213,38 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _quick_jpeg(picture: Image.Image, data: bytes) -> np.ndarray | None:
+    return _decoded_jpeg(data) if picture.format == "JPEG" and picture.mode in ("RGB", "L") else None
+
+
+def _decoded_jpeg(data: bytes) -> np.ndarray | None:
     # OpenCV fills what is missing of a cut file with gray and goes on, so a file without its end is Pillow's.
-    if picture.format != "JPEG" or picture.mode not in ("RGB", "L") or _JPEG_END not in data[-1024:]:
+    if _JPEG_END not in data[-1024:]:
         return None
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = (_AS_RGB or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels if pixels is None or _AS_RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) of a gray or colour JPEG of 8 bits that nothing turns, from its header.
+
+    `None` for any other file, and where EXIF, XMP or a second picture follow, which Pillow reads: that takes as long as
+    a third of decoding a small picture.
+    """
+    if data[:2] != _JPEG_START:
+        return None
+    at, size = len(_JPEG_START), None
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _JPEG_SCAN:
+            return size
+        if marker in _JPEG_FRAMES:
+            bits, height, width, colours = struct.unpack_from(">BHHB", data, at + 4)
+            size = (width, height) if bits == 8 and colours in (1, 3) else None
+        elif marker not in _JPEG_NEUTRAL or data[at + 4 : at + 8] == b"MPF\0":
+            return None
+        at += 2 + length
+    return None
 
 
 def _with_pillow(picture: Image.Image) -> np.ndarray:

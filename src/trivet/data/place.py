@@ -81,7 +81,7 @@ def cut_boxes(
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     boxes = np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, 0.0)
-    cut = np.clip(boxes, np.tile(region[:2], 2), np.tile(region[2:], 2))
+    cut = boxes.clip(2 * region[:2], 2 * region[2:])
     sides, whole = cut[:, 2:] - cut[:, :2], np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     keep = (sides > 0).all(1) & (sides >= min_side).all(1) & (sides.prod(1) >= min_visible * whole)
     return cut.astype(np.float32), keep
@@ -131,7 +131,7 @@ def _after(first: Placement, second: Placement) -> Placement:
 
 
 def _map(boxes_xyxy: np.ndarray, view: Placement) -> np.ndarray:
-    scale, offset = np.tile(view.scale_yx[::-1], 2), np.tile(view.offset_yx[::-1], 2)
+    scale, offset = np.array(2 * view.scale_yx[::-1]), np.array(2 * view.offset_yx[::-1])
     return boxes_xyxy.astype(np.float64) * scale + offset
 
 
@@ -156,7 +156,9 @@ def _onto(
         room[...] = part
     else:
         how = _interpolation(part.shape[:2], room.shape[:2], shrinking)
-        room[...] = cv2.resize(part, (right - left, bottom - top), interpolation=how)
+        drawn = cv2.resize(part, (right - left, bottom - top), dst=room, interpolation=how)
+        if not np.may_share_memory(drawn, room):  # OpenCV could not write there
+            room[...] = drawn
     return canvas
 
 
