@@ -4,21 +4,39 @@ import json
 
 import pytest
 
+from tests.models.tiny import OPTIONS
 from trivet.cli.app import run
 from trivet.cli.options import parse_memory, parse_parts
 from trivet.errors import UsageError
+from trivet.recipe.recipe import make_recipe, write_recipe
 
-SMALL = ["efficientdet_lite0", "--size", "128", "--classes", "3", "--boxes", "4", "--batch", "8"]
+SMALL = {
+    "data.path": "",
+    "task.kind": "detection",
+    "model.backbone": "test_resnet",
+    "model.options": OPTIONS,
+    "model.pretrained": False,
+    "model.size_hw": (128, 128),
+    "train.batch": 8,
+    "train.epochs": 1,
+}
+PUBLISHED = ["efficientdet_lite0", "--size", "128", "--classes", "3", "--boxes", "4", "--batch", "8"]
 
 
-def test_a_plan_as_json_and_as_a_picture(tmp_path):
-    picture, numbers = tmp_path / "step.png", tmp_path / "plan.json"
-    assert run(["plan", *SMALL, "--memory", "1.5GB", "--picture", str(picture), "--json", str(numbers)]) == 0
+def test_a_recipe_as_json_and_as_a_picture(tmp_path, capsys):
+    picture, numbers, recipe = (tmp_path / name for name in ("step.png", "plan.json", "recipe.toml"))
+    write_recipe(make_recipe(SMALL), recipe)
+    (tmp_path / "labels.json").write_text('{"names": ["zero", "one", "two"]}')
+    arguments = ["plan", str(recipe), "--memory", "1480MB", "--picture", str(picture), "--json", str(numbers)]
+    assert run(arguments) == 0
     found = json.loads(numbers.read_text())
     plan = found["plan"]
+    assert "3 classes" in plan["what"]
     assert sum(plan["parts"].values()) == pytest.approx(plan["total"], abs=100)
-    assert found["fits"] == (plan["with_margin"] <= 1.5 * 2**30)
-    assert "--batch" in found["advice"]["arguments"] or found["fits"]
+    assert not found["fits"]
+    assert plan["with_margin"] > 1480 * 2**20
+    advice = f"trivet fit DATA --recipe {recipe} {found['advice']['arguments']}"
+    assert advice in capsys.readouterr().out.replace("\n", "")
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -28,7 +46,7 @@ def test_what_cannot_be_planned_is_misuse(capsys):
     assert "--memory is a number with a unit, got 'eight'" in capsys.readouterr().err
     assert run(["plan", "efficientdet_d00", "--memory", "8GB"]) == 2
     assert run(["plan", "--family", "efficientdet"]) == 2
-    assert run(["plan", *SMALL, "--device", "tpu"]) == 2
+    assert run(["plan", *PUBLISHED, "--device", "tpu"]) == 2
 
 
 def test_memory_is_read_in_units_of_1024():

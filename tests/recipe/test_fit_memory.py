@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from tests.models.tiny import OPTIONS, tiny_model
 from trivet.errors import UsageError
 from trivet.memory import plan_memory
 from trivet.memory.plan import GIB, MIB
-from trivet.models.build import build_model
 from trivet.recipe.fit_memory import measure_on_device, settle
 from trivet.recipe.host_memory import check_host, host_need
-from trivet.recipe.plan import advise, recipe_for
+from trivet.recipe.plan import advise
 from trivet.recipe.planned_step import plan_recipe
+from trivet.recipe.recipe import make_recipe
 
 
 def _plan():
@@ -18,8 +19,18 @@ def _plan():
 
 
 def _recipe(**values):
-    start = {"model__size_hw": (128, 128), "train__batch": 8, "machine__accelerator": "cpu"}
-    return recipe_for("efficientdet_lite0", **(start | values))
+    start = {
+        "data.path": "",
+        "task.kind": "detection",
+        "model.backbone": "test_resnet",
+        "model.options": OPTIONS,
+        "model.pretrained": False,
+        "model.size_hw": (256, 256),
+        "train.batch": 8,
+        "train.epochs": 1,
+        "machine.accelerator": "cpu",
+    }
+    return make_recipe(start | {key.replace("__", "."): value for key, value in values.items()})
 
 
 class Card:
@@ -70,11 +81,11 @@ def planned():
 
 def test_a_recipe_is_planned_as_it_trains(planned):
     kinds = planned.curve.at_peak(8)
-    model = build_model("efficientdet_lite0", classes=3, size_hw=(128, 128))
+    model = tiny_model(classes=3)
     weights = sum(4 * parameter.numel() for parameter in model.parameters())
     assert kinds["optimizer state"] == pytest.approx(2 * weights, rel=0.01)
     assert kinds["averaged weights"] == pytest.approx(weights, rel=0.05)  # and its buffers
-    assert kinds["input batch"] == 8 * 3 * 128 * 128
+    assert kinds["input batch"] == 8 * 3 * 256 * 256
 
 
 def test_accumulation_is_the_first_remedy(planned):
@@ -113,7 +124,7 @@ def test_two_real_steps_and_a_validation_are_measured():
 def test_a_host_that_is_too_small_is_refused():
     recipe = _recipe(data__workers=4)
     need = host_need(recipe)
-    assert need.parts["batches ahead"] == 4 * 2 * 8 * 3 * 128 * 128
+    assert need.parts["batches ahead"] == 4 * 2 * 8 * 3 * 256 * 256
     check_host(recipe, available=need.total)
     with pytest.raises(UsageError, match=r"of the host's memory .*workers"):
         check_host(recipe, available=need.total - 1)

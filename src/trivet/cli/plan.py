@@ -141,7 +141,9 @@ def _plan_one(
         if loud and advice is None:
             typer.echo("nothing here makes it fit: take a smaller model")
         elif loud and advice is not None:
-            typer.echo(f"to fit: trivet fit DATA --model {recipe.model.name} {advice.arguments}")
+            file = _recipe_file(target)
+            start = f"--model {target}" if file is None else f"--recipe {file}"
+            typer.echo(f"to fit: trivet fit DATA {start} {advice.arguments}")
             typer.echo(f"        {advice.why}; takes {size_text(advice.plan.total(advice.batch))}")
     if picture is not None:
         from trivet.report.memory_chart import draw_memory
@@ -201,15 +203,22 @@ def _recipe_of(target: str, values: dict[str, Any]) -> tuple["Recipe", int]:
     from trivet.recipe.recipe import make_recipe, read_recipe
 
     given = {key: value for key, value in values.items() if value is not None}
-    path = Path(target)
-    file = path / "recipe.toml" if path.is_dir() else path
-    if path.is_dir() or path.suffix == ".toml":
+    file = _recipe_file(target)
+    if file is not None:
         read, chosen = read_recipe(file)
         recipe = with_values(make_recipe(read, chosen), given)
         labels = file.with_name("labels.json")
         count = len(json.loads(labels.read_text()).get("names", [])) if labels.is_file() else 0
         return recipe, count or 80
     return recipe_for(target, **{key.replace(".", "__"): value for key, value in given.items()}), 80
+
+
+def _recipe_file(target: str) -> Path | None:
+    """Return the recipe of a run folder or the file itself; `None` where a model is named."""
+    path = Path(target)
+    if path.is_dir():
+        return path / "recipe.toml"
+    return path if path.suffix == ".toml" else None
 
 
 def _numbers(planned: Any, batch: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +17,18 @@ from trivet.memory.tracker import Scratch, Tracker
 
 BATCHES = (2, 4)
 """The lines over the batch are drawn through these: a batch norm cannot train on one image, so 1 is none of them."""
+
+
+class FakeTensors(FakeTensorMode):
+    """Makes fake tensors, and asks once whether there is a GPU: PyTorch asks, by loading its driver, for each operator."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+
+    @cached_property
+    def avoid_device_init(self) -> bool:
+        """Whether no device may be touched."""
+        return not torch.cuda.is_available()
 
 
 @runtime_checkable
@@ -57,9 +70,10 @@ def account(
 
 def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None) -> Ledger:
     ledger = Ledger(batch)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensors():
         step = prepare(batch)
-        _make_state(step)
+        with Tracker(Ledger(batch), step.module):  # for its speed: what it writes is dropped
+            _make_state(step)
         tracker = Tracker(ledger, step.module, scratch)
         tracker.note_all(step.parts(), always=True)
         tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=True)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from trivet.memory import ledger as kinds
 from trivet.memory.ledger import ALWAYS, Ledger, Storage
+from trivet.memory.remembered import REMEMBERED
 from trivet.memory.worst_case import WORST_CASES
 
 MOST_REAL = 1 << 20
@@ -28,6 +29,7 @@ _BORN_AS = {
 _SUM = torch.ops.aten.add.Tensor
 _OFTEN_PLAIN = (torch.ops.aten.index.Tensor, torch.ops.aten._local_scalar_dense.default)
 _CAST = torch.ops.aten._to_copy.default
+_DEVICE = torch.ops.prim.device.default
 
 Scratch = Callable[[Any, tuple], int]
 """Operator and arguments -> bytes that the operator allocates and releases while it runs."""
@@ -90,10 +92,20 @@ class Tracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run one operator and note what it makes."""
+        if func is _DEVICE:
+            return args[0].fake_device if isinstance(args[0], FakeTensor) else func(*args)
         kwargs = kwargs or {}
         self._enter_phase()
+        with torch._C.DisableTorchFunction():
+            return self._noted(func, args, kwargs)
+
+    def _noted(self, func: Any, args: tuple, kwargs: dict) -> Any:
         out = self._run(func, args, kwargs)
-        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        made = (
+            [out]
+            if isinstance(out, Tensor)
+            else [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        )
         for tensor in made:
             place = self.note(tensor, operator=str(func))
             if func is _SUM and self.phase == "backward" and isinstance(args[0], Tensor):
@@ -105,13 +117,14 @@ class Tracker(TorchDispatchMode):
         return out
 
     def _run(self, func: Any, args: tuple, kwargs: dict) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if any(isinstance(tensor, FakeTensor) for tensor in tensors):
+        tensors = _tensors(args, kwargs)
+        mode = next((tensor.fake_mode for tensor in tensors if isinstance(tensor, FakeTensor)), None)
+        if mode is not None:
             if func in WORST_CASES:
                 self._assume(func, tensors)
                 return WORST_CASES[func](func, *args, **kwargs)
             try:
-                return func(*args, **kwargs)
+                return REMEMBERED.call(func, args, kwargs, mode)
             except DynamicOutputShapeException:
                 raise ValueError(
                     f"the size of the result of {func} depends on the values it is given, which a plan has not; "
@@ -208,3 +221,14 @@ class Tracker(TorchDispatchMode):
         for kind, tensors in parts.items():
             for tensor in tensors:
                 self.note(tensor, kind, always=always)
+
+
+def _tensors(args: tuple, kwargs: dict) -> list[Tensor]:
+    """Return the tensors among arguments; operators have them bare or in lists."""
+    found: list[Tensor] = []
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, list | tuple):
+            found += [one for one in item if isinstance(one, Tensor)]
+    return found

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import DataDependentOutputException, unset_fake_temporarily
 from torch.optim import Optimizer
 
 from trivet.memory.ledger import AVERAGE, INPUT, LOSS, WEIGHTS
 from trivet.memory.plan import Device, MemoryPlan, as_on, scratch_of, step_as_on
-from trivet.memory.step import account, fake_copy
+from trivet.memory.step import FakeTensors, account, fake_copy
 from trivet.models.model import Model
 from trivet.recipe.precisions import PRECISIONS
 from trivet.recipe.recipe import Recipe, make_recipe
@@ -84,7 +84,7 @@ def _without_a_word() -> Iterator[None]:
 def _shape_of(recipe: Recipe, classes: int) -> Model:
     """Build the model on fake tensors, or on real ones where it asks for a value as it is made."""
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with FakeTensors():
             return model_of(recipe, classes=classes)
     except DataDependentOutputException:
         return model_of(recipe, classes=classes)
