@@ -37,6 +37,7 @@ def test_a_segmenter_labels_every_pixel_the_same(tmp_path):
         assert mask.shape == (image["height"], image["width"]) == (64, 70)
 
 
+@pytest.mark.slow
 def test_a_classifier_gives_the_same_scores(tmp_path):
     digits = load_digits()
     for number, (image, digit) in enumerate(zip(digits.images[:60], digits.target[:60], strict=True)):

@@ -9,6 +9,7 @@ import torch
 import trivet.report
 from trivet.data.problems import Problem
 from trivet.doctor.finding import Finding, Where
+from trivet.errors import StorageError
 from trivet.report.contents import AuditContents, Choice, DataFacts, Picture, ReportContents
 from trivet.report.page import TITLES, write_audit_page, write_report
 from trivet.structures import TASKS, BoxTarget, Detections
@@ -169,7 +170,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path, monkeypatch
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(StorageError, match=r"no space left on device; the file that was there is unchanged"):
         write_audit_page(path, AuditContents("new", ["a"]))
     assert "<h1>old</h1>" in path.read_text(encoding="utf-8")
     monkeypatch.undo()

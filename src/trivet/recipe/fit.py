@@ -10,7 +10,7 @@ from trivet.data.dataset import Splits
 from trivet.recipe.assessment import Scores
 from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
-from trivet.recipe.prepare import prepare_run, read_splits
+from trivet.recipe.prepare import prepare_run, read_splits, weights_file
 from trivet.recipe.progress import ProgressBars
 from trivet.recipe.recipe import Recipe
 from trivet.recipe.run import Plan
@@ -69,7 +69,7 @@ def fit(
         name=name,
         memory=memory,
     )
-    weights = None if origin is None else _weights_file(origin)
+    weights = None if origin is None else weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = default_listeners(made, splits, folder) if listeners is None else listeners
     audit = audit_before_training(splits, made.model.size_hw)
@@ -106,7 +106,3 @@ def default_listeners(recipe: Recipe, splits: Splits, folder: RunFolder) -> list
     """Return what watches a run unless told otherwise: progress bars, and TensorBoard where it is installed."""
     watching: list[Listener] = [ProgressBars(recipe, splits)]
     return [*watching, TensorBoard(folder.path)] if tensorboard_installed() else watching
-
-
-def _weights_file(path: Path) -> Path:
-    return open_run_folder(path).best if path.is_dir() else path

@@ -13,6 +13,7 @@ from trivet.data.dataset import Splits
 from trivet.data.sources import read_dataset
 from trivet.data.sources.folder import Check
 from trivet.errors import UsageError
+from trivet.models.weights import load_weights
 from trivet.recipe.audit import MOST_DECODED
 from trivet.recipe.choose import choose
 from trivet.recipe.draft import Draft
@@ -20,8 +21,8 @@ from trivet.recipe.fit_memory import choose_for_memory, measure_on_device
 from trivet.recipe.host_memory import check_host
 from trivet.recipe.machine import environment, look_at_machine
 from trivet.recipe.recipe import Chosen, DataRecipe, Recipe, read_recipe, write_recipe
-from trivet.recipe.run import mix_of
-from trivet.recipe.run_folder import RunFolder, new_run_folder, write_json
+from trivet.recipe.run import mix_of, model_of
+from trivet.recipe.run_folder import RunFolder, new_run_folder, open_run_folder, write_json
 from trivet.structures import TaskName
 
 ALTERNATIVES = (("train.epochs", "train.minutes"), ("model.name", "model.backbone"))
@@ -130,19 +131,36 @@ def prepare_run(
     machine = look_at_machine()
     threads = int(draft.values.get("machine.threads", 0)) or torch.get_num_threads()
     choose(draft, splits, replace(machine, cores=min(machine.cores, threads)))
+    _check_batch(draft.recipe(), len(splits.train))  # before memory: there it would be said less clearly
     plan = None
     if memory is not None:
         plan = choose_for_memory(draft, splits.train, memory, measuring=measure_on_device)
     made = draft.recipe()
     check_host(made, plan)
     mix_of(made)  # says what cannot be mixed before anything is written
-    if made.train.batch > len(splits.train):
-        raise UsageError(
-            f"a batch of {made.train.batch} is larger than the {len(splits.train)} training images",
-            f"give --batch {len(splits.train)} or less",
-        )
+    if start_from is not None:
+        _check_weights(made, splits, weights_file(start_from))
     folder = new_run_folder(out, name or Path(made.data.path).stem)
     write_recipe(made, folder.recipe)
     write_json(folder.labels, splits.labels.to_json())
     write_json(folder.environment, environment() | {"command": shlex.join(sys.argv)})
     return made, splits, folder
+
+
+def weights_file(start_from: Path) -> Path:
+    """Return the weights a run starts from: a run folder's best ones, or the file itself."""
+    return open_run_folder(start_from).best if start_from.is_dir() else start_from
+
+
+def _check_weights(recipe: Recipe, splits: Splits, path: Path) -> None:
+    """Refuse weights that cannot be read or do not fit before anything is written."""
+    plain = recipe.model_copy(update={"model": recipe.model.model_copy(update={"pretrained": False})})
+    load_weights(model_of(plain, classes=len(splits.labels)), path, new_labels=splits.labels)
+
+
+def _check_batch(recipe: Recipe, images: int) -> None:
+    if recipe.train.batch > images:
+        raise UsageError(
+            f"a batch of {recipe.train.batch} is larger than the {images} training images",
+            f"give --batch {images} or less",
+        )
