@@ -98,10 +98,10 @@ def comparison_table(found: Comparison) -> Table:
         f"own {accuracy}",
     ):
         table.add_column(head, justify="right")
-    for model in found.models:
+    for model, name in zip(found.models, _short_names(found.models), strict=True):
         height, width = model.size_hw
         table.add_row(
-            model.name,
+            name,
             str(height) if height == width else f"{height}x{width}",
             f"{model.parameters / 1e6:.2f} M",
             f"{model.macs / 1e9:.2f}",
@@ -112,6 +112,12 @@ def comparison_table(found: Comparison) -> Table:
             "-" if model.own is None else f"{model.own:.1f}",
         )
     return table
+
+
+def _short_names(models: Sequence[ComparedModel]) -> list[str]:
+    """Return the models' names, of run folders without the way to them where that is enough to tell them apart."""
+    last = [Path(model.name).name or model.name for model in models]
+    return [name if last.count(name) == 1 else model.name for name, model in zip(last, models, strict=True)]
 
 
 def draw_comparison(found: Comparison, path: Path) -> None:
