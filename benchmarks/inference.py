@@ -1,15 +1,15 @@
 """From image file to boxes: effdet eager, Trivet eager and Trivet's ONNX file, with the same model, weights and size.
 
     python benchmarks/inference.py IMAGE_FOLDER [--images 12] [--rounds 3] [--threads 2] [--model tf_efficientdet_d0 512]
-        [--rarer 4] [--int8] [--processes 2]
+        [--rarer 4] [--processes 2] [--int8]
 
 All open the file, letterbox, normalise, run the network, decode and suppress, one image at a time. They take turns, so
 that the machine's drift hits all alike; the first round warms up. `network` is the ONNX file's network alone on an input
 that is ready: what is above it is the work around the network. Beside wall time stands processor time, which other
-programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates); `--rarer 4` lowers the class
-logits until few anchors are candidates, as after training.
-`--processes` measures images a second of so many processes at once, each with one thread. Results with date and machine
-are kept in `inference.md`.
+programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates):
+`--rarer` lowers the class logits until few anchors are candidates, as after training; `--rarer 0` leaves them.
+`--processes` measures images a second of so many processes at once, each with one thread. The whole takes some two
+minutes, `--int8` another. Results with date and machine are kept in `inference.md`.
 """
 
 import argparse
@@ -209,9 +209,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--model", nargs=2, default=["tf_efficientdet_d0", "512"])
-    options.add_argument("--rarer", type=float, default=0.0, help="lowers every class logit")
+    options.add_argument("--rarer", type=float, default=4.0, help="lowers every class logit")
     options.add_argument("--int8", action="store_true")
-    options.add_argument("--processes", type=int, default=0)
+    options.add_argument("--processes", type=int, default=2)
     options.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     given = options.parse_args()
     name, size = given.model[0], int(given.model[1])
