@@ -20,7 +20,7 @@ from tests.data.drawn_samples import (
 )
 from trivet.data.place import SHRINKING, cut_boxes, place, turn
 from trivet.errors import UsageError
-from trivet.structures import IGNORE_LABEL
+from trivet.structures import IGNORE_LABEL, Sample
 
 FILL = (PADDING, PADDING, PADDING)
 
@@ -97,6 +97,26 @@ class TestPlace:
         placed = place(sample, size_hw=(20, 28), source=(12, 0, 40, 20), target=(0, 0, 28, 20), fill_rgb=FILL)
         assert placed.labels.tolist() == [2, 3]
         assert placed.crowd.tolist() == [True, False]
+
+    @pytest.mark.parametrize(("side", "to"), [(90, 20), (91, 20), (64, 8), (33, 16), (50, 49)])
+    @pytest.mark.parametrize("shrinking", ["area", "quick"])
+    def test_every_pixel_counts_where_it_lies(self, shrinking, side, to):
+        for column in range(side):
+            image = np.zeros((4, side, 3), np.uint8)
+            image[:, column] = 255
+            sample = Sample.of_image(image, image_id=0, name="a line")
+            placed = place(
+                sample,
+                size_hw=(4, to),
+                source=(0, 0, side, 4),
+                target=(0, 0, to, 4),
+                fill_rgb=FILL,
+                shrinking=shrinking,
+            )
+            shown = placed.image[0, :, 0].astype(np.float64)
+            assert shown.sum() > 0
+            centre = (shown * (np.arange(to) + 0.5)).sum() / shown.sum()
+            assert abs(centre - (column + 0.5) * to / side) < 0.75
 
     def test_unknown_way_of_shrinking(self):
         with pytest.raises(UsageError, match=r"unknown way of shrinking 'aera'; did you mean 'area'\?"):
