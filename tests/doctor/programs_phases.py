@@ -245,4 +245,102 @@ for _ in range(60):
 """,
         (("lr=3.0", "lr=0.01"),),
     ),
+    Program(
+        "graph-retained",
+        """
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.LSTM(24, 16, batch_first=True), nn.Linear(16, 4)
+    def forward(self, values, state=None):
+        h, state = self.layer(values, state)
+        return self.head(h[:, -1]), state
+model = Reader()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+state = None
+for images, target in batches():
+    output, state = model(images.flatten(1, 2).transpose(1, 2).repeat(1, 1, 1)[..., :24], state)  # HERE
+    optimizer.zero_grad()
+    F.cross_entropy(output, target).backward()
+    optimizer.step()
+""",
+        (("# HERE\n", "# HERE\n    state = tuple(part.detach() for part in state)\n"),),
+    ),
+    Program(
+        "graph-retained",
+        """
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head, self.hidden = nn.GRUCell(192, 16), nn.Linear(16, 4), torch.zeros(16, 16)
+    def forward(self, images):
+        self.hidden = self.cell(images.flatten(1), self.hidden)  # HERE
+        return self.head(self.hidden)
+model = Cell()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP.replace("backward()", "backward(retain_graph=True)"),
+        (("flatten(1), self.hidden)", "flatten(1), self.hidden.detach())"),),
+    ),
+    Program(
+        "samples-mixed",
+        """
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.GRU(24, 16), nn.Linear(16, 4)
+    def forward(self, images):
+        h, _ = self.layer(images.transpose(1, 2).flatten(2))  # HERE
+        return self.head(h[:, -1])
+model = Rows()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP,
+        (("nn.GRU(24, 16)", "nn.GRU(24, 16, batch_first=True)"),),
+    ),
+    Program(
+        "input-normalised-twice",
+        """
+middle, spread = 0.3, 0.35
+x = F.interpolate((x * spread + middle).clamp(0, 1), size=12)
+x = (x - middle) / spread
+model = Net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+        + LOOP.replace("    loss =", "    images = (images - middle) / spread\n    loss ="),
+        (("    images = (images - middle) / spread\n", ""),),
+    ),
+    Program(
+        "plateau",
+        """
+values = torch.randn(2000, 8)
+truth = 3 * torch.randn(2000) + 1 + values[:, 0] * 0
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)  # HERE
+for epoch in range(4):
+    for rows in torch.randperm(2000).split(50):
+        optimizer.zero_grad()
+        F.mse_loss(model(values[rows])[:, 0], truth[rows]).backward()
+        optimizer.step()
+""",
+        (("values[:, 0] * 0", "values[:, 0] * 6"),),
+    ),
+    Program(
+        "scheduler-collapses-lr",
+        """
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0)  # HERE
+for epoch in range(12):
+    total = 0.0
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), target)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    scheduler.step(total)
+""",
+        (('mode="max"', 'mode="min"'),),
+    ),
 ]

@@ -102,6 +102,39 @@ def test_backward_passes_of_one_step_belong_together():
     assert catch.replayed()(catch.steps[0]).scores().shape == (16,)
 
 
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_cleared_between_loss_and_backward_are_no_part_of_the_step(to_none):
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    probe = Probe()
+    catch = Catch(probe)
+    with probe:
+        for values, labels in batches():
+            loss = plain(model, values, labels)
+            optimizer.zero_grad(set_to_none=to_none)
+            loss.backward()
+            optimizer.step()
+    assert len(catch.steps) == 6
+    replayed = catch.replayed()
+    assert all(replayed(step).scores().shape == (8,) for step in catch.steps)
+
+
+def test_a_loss_of_gradients_is_refused():
+    def penalised(model, values, labels):
+        loss = F.cross_entropy(model(values).logits, labels)
+        return loss if model.last.weight.grad is None else loss + model.last.weight.grad.square().sum()
+
+    model, probe = Net(), Probe()
+    catch, optimizer = Catch(probe), torch.optim.SGD(model.parameters(), 0.1)
+    with probe:
+        for values, labels in batches():
+            penalised(model, values, labels).backward()
+            optimizer.step()
+    with pytest.raises(UnprovableError, match="computed from gradients"):
+        catch.replayed()
+
+
 def test_only_one_epoch_is_caught():
     given = batches(4)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(1))

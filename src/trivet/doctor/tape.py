@@ -72,6 +72,7 @@ class Tape:
         self.fault = ""
         self._slots: dict[int, int] = {}
         self._held: list[torch.Tensor] = []
+        self._left: set[int] = set()
 
     @property
     def bytes(self) -> int:
@@ -93,6 +94,8 @@ class Tape:
     def close(self, loss: torch.Tensor) -> None:
         """End the tape with the loss that the backward begins at."""
         self.loss = self._slots.get(id(loss), -1)
+        if id(loss) in self._left:
+            self.fault = self.fault or "the loss is computed from gradients"
         if self.loss < 0:
             self.fault = (
                 self.fault or "the loss was not computed from the model's output by functions of torch"
@@ -100,6 +103,19 @@ class Tape:
         self.value = loss.detach().item() if loss.numel() == 1 else float("nan")
         self._slots.clear()
         self._held.clear()
+        self._left.clear()
+
+    def leaves_out(self, function: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+        """Whether a call is about gradients of the step before, as `zero_grad` between loss and backward makes."""
+        if getattr(function, "__self__", None) is torch.Tensor.grad:
+            return True
+        return bool(self._left) and any(id(tensor) in self._left for tensor in tensors_in((args, kwargs)))
+
+    def leave_out(self, output: Any) -> None:
+        """Know what such a call has made: calls on it are left out too."""
+        for tensor in tensors_in(output):
+            self._held.append(tensor)
+            self._left.add(id(tensor))
 
     def play(self) -> torch.Tensor:
         """Make the same calls again, with the modules and parameters as they are now; returns the loss."""
@@ -153,6 +169,10 @@ class Recorder(TorchFunctionMode):
         kwargs, tape = kwargs or {}, self.tape
         if tape is None or compiling():
             return func(*args, **kwargs)
+        if tape.leaves_out(func, args, kwargs):
+            output = func(*args, **kwargs)
+            tape.leave_out(output)
+            return output
         reads = func.__name__ == "__get__"
         entry = None if reads else tape.begin(func, args, kwargs)
         self.inside = True

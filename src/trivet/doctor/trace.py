@@ -150,6 +150,7 @@ class SchedulerTrace:
 
     Args:
         period: Its length in its own steps, where it has one.
+        mode, metrics: Of one that follows a number: whether it is to fall ("min") or to rise ("max"), and the numbers.
         idle: How often it was stepped although its optimizer had not stepped since, while training went on.
         seen_steps: Steps of its optimizer when it was stepped last.
     """
@@ -163,6 +164,8 @@ class SchedulerTrace:
     idle: int = 0
     seen_steps: int = 0
     period: int | None = None
+    mode: str = ""
+    metrics: list[float] = field(default_factory=list)
 
 
 @dataclass

@@ -1,8 +1,10 @@
 """Checks on the training loop: what is called in which order."""
 
+import math
 from collections.abc import Iterator
+from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.patches import insert_line, is_bound
 from trivet.doctor.trace import OptimizerTrace, SchedulerTrace, Trace
@@ -125,6 +127,9 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
             continue
         optimizer = trace.optimizers[scheduler.optimizer]
         each_batch = scheduler.steps >= 0.9 * optimizer.steps and trace.epochs >= 2
+        if scheduler.mode and _is_upside_down(trace, scheduler):
+            yield _upside_down(scheduler, optimizer)
+            continue
         if scheduler.kind == "ReduceLROnPlateau" and not each_batch:
             continue
         starved = optimizer.steps_starved / max(1, optimizer.steps)
@@ -151,6 +156,40 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
                 "step it once an epoch, or give its numbers in steps",
                 verdict="proven",
             )
+
+
+def _is_upside_down(trace: Trace, scheduler: SchedulerTrace) -> bool:
+    """Whether a number that gets better all the time is taken for one that gets worse.
+
+    Falling (or rising) from its very first values on, while training succeeds: a loss on new samples that rises with
+    overfitting falls before.
+    """
+    optimizer = trace.optimizers[scheduler.optimizer or 0]
+    values = [value if scheduler.mode == "max" else -value for value in scheduler.metrics]
+    if len(values) < 5 or not all(map(math.isfinite, values)) or optimizer.rate_last >= optimizer.rate_max:
+        return False
+    best, worst = values.index(max(values)), values.index(min(values))
+    fell = values[0] - median(values[-3:]) > 0.1 * max(map(abs, values))
+    return best == 0 and worst >= 2 and fell and falls(trace)
+
+
+def _upside_down(scheduler: SchedulerTrace, optimizer: OptimizerTrace) -> Finding:
+    first, last, mode = scheduler.metrics[0], scheduler.metrics[-1], scheduler.mode
+    right = "min" if mode == "max" else "max"
+    starved = optimizer.steps_starved / max(1, optimizer.steps)
+    return Finding(
+        "scheduler-collapses-lr",
+        "error" if starved > 0.3 else "warning",
+        f"the {scheduler.kind} waits for a number to {'rise' if mode == 'max' else 'fall'} that "
+        f"{'falls' if last < first else 'rises'} from {first:.4g} to {last:.4g} while training goes well: the learning "
+        f"rate went from {optimizer.rate_max:.3g} to {optimizer.rate_last:.3g}",
+        where(scheduler.place, scheduler.kind),
+        {"mode": mode, "first": first, "last": last, "rate_max": optimizer.rate_max}
+        | {"rate_last": optimizer.rate_last, "share_starved": starved},
+        f'mode="{mode}" takes each improvement for none',
+        f'use mode="{right}", or give it the number that mode="{mode}" is meant for',
+        verdict="proven" if starved > 0.3 else "suspected",
+    )
 
 
 def _starved_by_hand(optimizer: OptimizerTrace, starved: float) -> Finding:

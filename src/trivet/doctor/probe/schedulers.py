@@ -12,6 +12,19 @@ from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import SchedulerTrace
 
+MOST_METRICS = 400
+
+
+def _note_metric(
+    trace: SchedulerTrace, scheduler: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Keep the number that a `ReduceLROnPlateau` is given."""
+    mode, given = getattr(scheduler, "mode", None), kwargs.get("metrics", args[0] if args else None)
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and isinstance(mode, str):
+        trace.mode = mode
+        if isinstance(given, (int, float, torch.Tensor)) and len(trace.metrics) < MOST_METRICS:
+            trace.metrics.append(float(given))
+
 
 class SchedulerWatch:
     """Records who steps a scheduler, and how often the largest loader was begun."""
@@ -91,6 +104,7 @@ class SchedulerWatch:
                     trace.idle += driven == trace.seen_steps and watch.session.steps > 0
                     trace.seen_steps = driven
                     trace.step_place = trace.step_place or user_place()
+                    _note_metric(trace, self, args, kwargs)
             local.scheduling = depth + 1
             try:
                 return original(self, *args, **kwargs)
