@@ -328,6 +328,7 @@ for epoch in range(4):
     Program(
         "scheduler-collapses-lr",
         """
+x = x + y[:, None, None, None]
 model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=0)  # HERE
