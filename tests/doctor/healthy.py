@@ -131,7 +131,7 @@ optimizer = torch.optim.Adam([model.a, model.b], lr=1e-2)
     ),
     "double log_softmax": ADAM + LOOP.replace("model(images)", "F.log_softmax(model(images), 1)"),
     "summed losses": ADAM + LOOP.replace("loss = ", "out = model(images); loss = out.pow(2).mean() + "),
-    "frozen batch norm": "model = Net()\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n"
+    "frozen batch norm": "model = Net()\nmodel(x)  # its statistics are known\noptimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n"
     "for m in model.modules():\n    if isinstance(m, nn.BatchNorm2d):\n        m.eval()\n" + LOOP,
     "warm-up": ADAM
     + "scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: min(1.0, i / 10))\n"
@@ -323,7 +323,10 @@ values = dict(model.named_parameters())
 def cost(given, image, label):
     return F.cross_entropy(functional_call(model, given, (image[None],)), label[None])
 each = vmap(grad(cost), in_dims=(None, 0, 0))(values, x[:4], y[:4])
-traced = torch.jit.trace(model, x[:2])
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    traced = torch.jit.trace(model, x[:2])
 model.train()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """

@@ -98,7 +98,13 @@ def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
             verdict="proven",
         )
     frozen = [
-        n for n in norms if n.initial and not n.batches and not n.calls_in_train and n.calls_in_eval >= 3
+        n
+        for n in norms
+        if n.initial
+        and not n.batches
+        and not n.calls_in_train
+        and n.calls_in_eval >= 3
+        and _is_trained(n, trace)
     ]
     if frozen and trace.steps >= 3:
         yield _stale(
@@ -106,6 +112,7 @@ def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
             f"{len(frozen)} batch norms ran in eval mode only, with the mean 0 and variance 1 of new layers",
             "they never saw a batch in train mode: nothing is normalised",
             "leave them in train mode when training from scratch, or load the statistics with the weights",
+            "warning",  # which statistics a pretrained part came with is its author's business
         )
     slow = [n for n in norms if n.kept_share > 0.5 and n.drift > 0.2 and n.batches >= 20]
     if slow:
@@ -119,11 +126,22 @@ def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
         )
 
 
-def _stale(norms: list[BatchNormTrace], title: str, cause: str, remedy: str) -> Finding:
+def _is_trained(norm: BatchNormTrace, trace: Trace) -> bool:
+    """Whether weights beside or around the layer are trained: a frozen extractor is what it was given as."""
+    around = norm.name.rpartition(".")[0]
+    held = [
+        p for p in trace.parameters if p.name.startswith(f"{norm.name}.") or p.name.startswith(f"{around}.")
+    ]
+    return any(p.requires_grad and p.optimizers and p.with_nonzero for p in held)
+
+
+def _stale(
+    norms: list[BatchNormTrace], title: str, cause: str, remedy: str, severity: Severity = "error"
+) -> Finding:
     first = norms[0]
     return Finding(
         "batchnorm-stats-stale",
-        "error",
+        severity,
         title,
         where((None if first.calls_in_train else first.eval_place) or _written(first), first.name),
         {

@@ -93,8 +93,10 @@ class ClassWatch:
         return [trace for trace, _ in self._regressions.values()]
 
     def _note_regression(self, function: str, output: torch.Tensor, target: torch.Tensor) -> None:
+        if output.shape != target.shape or target.requires_grad or not target.ndim:
+            return
         rows = target.detach().flatten(1) if target.ndim > 1 else target.detach()[:, None]
-        if output.shape != target.shape or target.requires_grad or rows.shape[1] > MOST_COLUMNS:
+        if rows.shape[1] > MOST_COLUMNS:
             return
         key = (function, user_place(), rows.shape[1])
         if key not in self._regressions and len(self._regressions) < 8:

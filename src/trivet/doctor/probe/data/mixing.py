@@ -62,7 +62,9 @@ class MixWatch:
         if reason:
             trace.reason = reason
             return
-        with self.session.measured(), _undisturbed(self.session):
+        # Checkpointing counts what is saved while its part runs, which must not be ours.
+        apart = torch.autograd.graph.saved_tensors_hooks(_same, _same)
+        with self.session.measured(), _undisturbed(self.session), apart:
             try:
                 _try(trace, module, args, kwargs)
             except Exception as fault:  # the user's forward may refuse anything
@@ -193,6 +195,10 @@ def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict
             trace.operation, trace.operation_place = found.name, found.place
             trace.over_sequence = found.name in SEQUENCE_OPERATIONS and found.result.shape[1:2] != (1,)
             trace.over_sequence = trace.over_sequence and found.result.ndim == 3
+
+
+def _same(value: torch.Tensor) -> torch.Tensor:
+    return value
 
 
 def _leaf(value: Any, entry: list[torch.Tensor]) -> Any:
