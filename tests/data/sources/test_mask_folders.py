@@ -248,3 +248,28 @@ class TestRealData:
         assert splits.labels.names[0] == "person"
         assert splits.labels.file_ids[-1] == 200
         assert len(splits.problems) == 56
+
+
+class TestConfigurations:
+    TEXT = (
+        "train: {images: ../images/train, masks: masks/train}\nclasses: {0: sky, 1: tree, 2: car, 11: Void}\n"
+    )
+
+    def test_one_is_the_path(self, put, make, tmp_path):
+        put("images/train/a.jpg", "masks/train/a.png")
+        make.text("classes_of_masks.yaml", self.TEXT)
+        make.text("classes_of_boxes.yaml", "names: [person, dog]\ntrain: images/train\n")
+        splits = read_dataset(tmp_path / "classes_of_masks.yaml", val_share=0.0)
+        assert splits.labels.names == ("sky", "tree", "car")
+        assert splits.train.masks[0].tolist() == [[0, 1, 2, 2], [0, 1, 2, 255]]
+
+    @pytest.mark.parametrize("text", ["classes: {0: sky}\n", "[1, 2]", "{", "train: masks"])
+    def test_another_file_is_none(self, put, make, tmp_path, text):
+        put("images/train/a.jpg", "masks/train/a.png")
+        make.text("setup.yaml", text)
+        with pytest.raises(UsageError, match="holds no data set"):
+            read_dataset(tmp_path / "setup.yaml")
+
+    def test_the_real_one(self, shared_data):
+        splits = read_dataset(shared_data / "coco128" / "classes_semantic_segmentation.yaml")
+        assert (splits.format, len(splits.train), len(splits.labels)) == ("masks", 100, 129)

@@ -78,7 +78,21 @@ def find_class_list(folder: Folder) -> ClassList | None:
     return lists[0] if lists else None
 
 
+def names_masks(folder: Folder, file: str) -> bool:
+    """Whether a yaml file is the configuration of a data set of masks: it says where those of a split lie."""
+    if posixpath.splitext(file)[1].lower() not in (".yaml", ".yml"):
+        return False
+    try:
+        content = yaml.safe_load(folder.path(file).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return False
+    parts = [content, *content.values()] if isinstance(content, Mapping) else []
+    return any(isinstance(part, Mapping) and "masks" in part for part in parts)
+
+
 def _candidates(folder: Folder) -> list[str]:
+    if folder.file is not None and names_masks(folder, folder.file):
+        return [folder.file]
     files = [file for file in folder.with_suffix(*_SUFFIXES) if file.count("/") <= 1]
     named = [file for file in files if _STEMS.match(stem_of(file).lower())]
     return sorted(named, key=lambda file: (file.count("/"), file))

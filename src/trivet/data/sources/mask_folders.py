@@ -2,8 +2,9 @@
 
 Images and masks lie in folders of like names (`images/train` and `masks/train`, `train` and `trainannot`,
 `JPEGImages` and `SegmentationClass`) under the same stems, or are listed in pairs in `train.txt`, `val.txt`,
-`test.txt`. What the pixels stand for is read from a class list (`class_list.py`); pixels of a class called
-void, and index 255 where no class has it, are ignored.
+`test.txt`. What the pixels stand for is read from a class list (`class_list.py`), which may be given as the path where
+it is a yaml file that says where the masks are; pixels of a class called void, and index 255 where no class has it, are
+ignored.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from trivet.data.dataset import Names
 from trivet.data.images import read_mask_values, read_mode
 from trivet.data.mask_files import MaskCoding, MaskFiles
-from trivet.data.sources.class_list import ClassList, ClassRow, find_class_list
+from trivet.data.sources.class_list import ClassList, ClassRow, find_class_list, names_masks
 from trivet.data.sources.folder import Folder
 from trivet.data.sources.found import Found, Reading
 from trivet.data.sources.mask_pairs import Pairs, find_pairs, is_pair_list
@@ -30,7 +31,10 @@ NEEDS = (
 def sees(folder: Folder) -> str | None:
     """Say in words what of this format is in the folder, or return `None`."""
     if folder.file is not None:
-        return f"pairs in {folder.file}" if is_pair_list(folder, folder.file) else None
+        if is_pair_list(folder, folder.file):
+            return f"pairs in {folder.file}"
+        if not names_masks(folder, folder.file):
+            return None
     try:
         pairs = find_pairs(folder)
     except UsageError:
