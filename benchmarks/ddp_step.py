@@ -3,12 +3,15 @@
     OMP_NUM_THREADS=1 python benchmarks/ddp_step.py [--processes 2] [--rounds 5] [--model tf_efficientdet_lite0]
 
 Each process has one thread and a batch of its own, so a perfect pair takes as long as one process for twice the images.
-Efficiency = seconds of one process / seconds of the slowest of several. Results with date and machine are kept in
+Efficiency = seconds of one process / seconds of the slowest of several. Printed too are a process' processor seconds a
+step, which other work on the machine changes little (they show what the exchange of gradients costs, not how long processes
+wait for each other), and the peak of its memory. Results with date and machine are kept in
 `ddp_step.md`. That several processes learn what one does, uneven last batches included, is tested in
 `tests/train` and `tests/data/test_order.py`: every process gets the same number of batches.
 """
 
 import argparse
+import resource
 import statistics
 import time
 from functools import partial
@@ -28,8 +31,8 @@ from trivet.train.step import take_step
 WARM_UP = 2
 
 
-def steps(fabric: Fabric, *, name: str, size: int, images: int, rounds: int) -> list[float]:
-    """Seconds of each step, of the slowest process."""
+def steps(fabric: Fabric, *, name: str, size: int, images: int, rounds: int) -> tuple[float, float, float]:
+    """Median seconds and processor seconds of a step and peak memory in GiB, of the slowest and largest process."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     keep_freed_memory()
@@ -43,12 +46,14 @@ def steps(fabric: Fabric, *, name: str, size: int, images: int, rounds: int) -> 
     taken = []
     for number in range(rounds + WARM_UP):
         fabric.barrier()
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         take_step(fabric, network, task, [batch], wrapped, clip_norm=10.0)
-        seconds = torch.tensor(time.perf_counter() - begun)
+        seconds = torch.tensor([time.perf_counter() - begun, time.process_time() - used])
         if number >= WARM_UP:
-            taken.append(float(fabric.all_gather(seconds).max()))
-    return taken
+            taken.append(fabric.all_gather(seconds).reshape(-1, 2).amax(dim=0).tolist())
+    peak = torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    by_clock, by_core = (statistics.median(values) for values in zip(*taken, strict=True))
+    return by_clock, by_core, float(fabric.all_gather(peak).max())
 
 
 def main() -> None:
@@ -62,14 +67,22 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=8, help="images a process")
     given = options.parse_args()
     work = partial(steps, name=given.model, size=given.size, images=given.batch, rounds=given.rounds)
-    alone = statistics.median(work(Fabric(accelerator="cpu", devices=1)))
     print(f"{given.model} at {given.size}, batch {given.batch} a process, 1 thread a process")
-    print(f"  1 process    {alone:.3f} s a step, {given.batch / alone:.1f} images/s", flush=True)
+    alone = work(Fabric(accelerator="cpu", devices=1))
+    report("1 process", alone, given.batch)
     fabric = Fabric(accelerator="cpu", devices=given.processes, strategy="ddp_spawn")
-    together = statistics.median(fabric.launch(work))
-    rate = given.processes * given.batch / together
-    print(f"  {given.processes} processes  {together:.3f} s a step, {rate:.1f} images/s")
-    print(f"  efficiency {alone / together:.0%}")
+    together = fabric.launch(work)
+    report(f"{given.processes} processes", together, given.processes * given.batch)
+    print(f"  efficiency {alone[0] / together[0]:.0%}, by processor time {alone[1] / together[1]:.0%}")
+
+
+def report(label: str, found: tuple[float, float, float], images: int) -> None:
+    by_clock, by_core, peak = found
+    print(
+        f"  {label:12s} {by_clock:.3f} s a step, {images / by_clock:.1f} images/s; "
+        f"{by_core:.3f} s of processor time and {peak:.2f} GiB a process",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
