@@ -10,12 +10,15 @@ table is printed and written to score.md beside this file, unless `--only` choos
 import argparse
 import hashlib
 import json
+import platform
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from corpus import Program, environment, load
@@ -184,6 +187,15 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def machine() -> str:
+    """Return the processor's name and what the programs run on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    versions = f"python {platform.python_version()}, torch {version('torch')}"
+    return f"one core of {name or platform.machine()}, {versions}"
+
+
 def missed(doctor: Doctor, programs: list[Program], runs: dict[str, Run]) -> str:
     """Return what a doctor got wrong, program by program."""
     lines = []
@@ -273,7 +285,9 @@ def main() -> None:
                 print(f"\n{doctor.name}\n{missed(doctor, programs, runs)}")
     if not options.only:
         stamp = (
-            f"{time.strftime('%Y-%m-%d')}, {len(programs)} programs. README.md says what the columns mean.\n"
+            f"{time.strftime('%Y-%m-%d')}, {machine()}: `python benchmarks/doctor/score.py {' '.join(sys.argv[1:])}`\n\n"
+            f"{len(programs)} programs; where a count is smaller, an even share of them was run. With `--warm`, times are "
+            "without imports. README.md says what the columns mean.\n"
         )
         (HERE / "score.md").write_text(f"# Doctors on the corpus\n\n{stamp}\n{text}\n")
 
