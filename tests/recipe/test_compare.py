@@ -29,6 +29,7 @@ def test_a_run_brings_its_own_accuracy(quick_run, digits):
     assert found.published is None
 
 
+@pytest.mark.slow
 def test_time_and_memory_are_measured_and_drawn(quick_run, tmp_path, capsys):
     path, picture = str(quick_run.folder.path), tmp_path / "picture.png"
     arguments = ["compare", path, "--picture", str(picture), "--json", str(tmp_path / "found.json")]
@@ -41,6 +42,7 @@ def test_time_and_memory_are_measured_and_drawn(quick_run, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_would_take_too_long_is_said_and_left_out(quick_run):
     path = quick_run.folder.path
     found = compare_models([path, "efficientdet_d7x"], seconds=0.5, plan=False)
