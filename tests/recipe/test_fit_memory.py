@@ -96,6 +96,22 @@ def test_accumulation_is_the_first_remedy(planned):
     assert advice.plan.fits(advice.batch, memory)
 
 
+def test_what_cannot_be_enough_is_not_planned(planned, monkeypatch):
+    tried = []
+
+    def plan(recipe, **_):
+        tried.append((recipe.train.precision, recipe.train.recompute))
+        return planned
+
+    monkeypatch.setattr("trivet.recipe.plan.plan_recipe", plan)
+    for memory in (planned.context + planned.alive(1) // 2 - 1, planned.context + planned.alive(1) // 2 + 1):
+        advise(_recipe(), planned, memory, classes=3, device="cuda", boxes=5, fixed=("model.size_hw",))
+    alone, backbone, all_parts = (
+        ("bf16", parts) for parts in ((), ("backbone",), ("backbone", "neck", "head"))
+    )
+    assert tried == [backbone, all_parts, alone, backbone, all_parts]
+
+
 def test_what_was_given_stays_and_recomputing_helps(planned):
     again = plan_recipe(_recipe(train__recompute=("backbone",)), classes=3, device="cuda", boxes=5)
     assert again.alive(8) < 0.7 * planned.alive(8)

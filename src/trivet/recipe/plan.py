@@ -184,6 +184,8 @@ def advise(
     least = min(COMFORTABLE_BATCH, wanted)
     few: Advice | None = None
     for values, words, costs in _combinations(recipe, device, fixed):
+        if values.keys() == {"train.precision"} and plan.context + plan.alive(1) / 2 > memory:
+            continue  # at best every tensor takes half: no need to plan it
         changed = plan
         if values:
             changed = plan_recipe(with_values(recipe, values), classes=classes, device=device, boxes=boxes)
