@@ -94,10 +94,10 @@ def _note_stale(node: Any, graph: Graph) -> None:
 
 
 def carried_place(node: Any) -> Place | None:
-    """Return the user's line that made what is carried over: one that reads what it assigns, or the innermost."""
+    """Return the user's line that carries something over: the outermost that reads what it assigns, or the innermost."""
     stack = node.metadata.get("traceback_")
     places = places_of_stack(stack) if stack else []
-    return next((place for place in places if _renews(place.code)), places[0] if places else None)
+    return next((place for place in reversed(places) if _renews(place.code)), places[0] if places else None)
 
 
 def _renews(code: str) -> bool:
