@@ -49,6 +49,7 @@ def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> Table:
     """
     table = Table("remedy", "saves", "largest batch", "costs", "trivet fit ...")
     table.columns[1].justify = table.columns[2].justify = "right"
+    table.columns[4].overflow = "fold"  # arguments are whole, whatever the terminal's width
     for name, saves, largest, cost, arguments in rows:
         table.add_row(name, size_text(saves), str(largest), cost, arguments)
     return table
