@@ -41,9 +41,10 @@ def mask_file(tmp_path):
 
 def changed(path, change):
     """Rewrite a submission through a function of its rows."""
-    csv.field_size_limit(1 << 24)
+    limit = csv.field_size_limit(1 << 24)
     with path.open(newline="") as file:
         rows = change(list(csv.reader(file)))
+    csv.field_size_limit(limit)
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return path
