@@ -113,13 +113,18 @@ def statement(code: str) -> ast.stmt | None:
     return body[0] if len(body) == 1 else None
 
 
-@lru_cache(maxsize=64)
 def parsed(file: str) -> ast.Module | None:
-    """Parse a file, or return `None` when it cannot be."""
+    """Parse a file as it stands now, or return `None` when it cannot be."""
     try:
-        return ast.parse(Path(file).read_text(encoding="utf-8"))
+        state = Path(file).stat()
+        return _parsed(file, state.st_mtime_ns, state.st_size)
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _parsed(file: str, *_: int) -> ast.Module:
+    return ast.parse(Path(file).read_text(encoding="utf-8"))
 
 
 def whole_statement(place: Place) -> str:
