@@ -59,7 +59,8 @@ def detector() -> tuple[nn.Module, Step]:
     def step() -> None:
         optimizer.zero_grad()
         output = model(images)
-        (output[0].float().square().mean() + output[1].float().square().mean()).backward()
+        levels = [*output.class_logits, *output.box_deltas]
+        torch.stack([level.float().square().mean() for level in levels]).sum().backward()
         optimizer.step()
 
     return model, step
