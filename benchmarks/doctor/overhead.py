@@ -1,13 +1,15 @@
 """Slow-down and memory of a training step under the doctor, on three models.
 
     python benchmarks/doctor/overhead.py [--rounds 9] [--steps 60] [--warm 20] [--threads 1] [--clock wall|processor]
+    python benchmarks/doctor/overhead.py --fixed
 
 Blocks of steps run in turn in one process: plain, watched, plain again. Each ratio compares neighbours, so that the
 machine's drift hits both alike; the two plain blocks of a round must agree, or the machine is too busy for the result to
 mean anything. A watched block begins after steps that are reported apart, as seconds that watching costs once: the dense
 first steps, and what the watches of the data may take before they are held to a share. What is measured is the rest of a
 long training. Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
-Results with date and machine are kept in `overhead.md`.
+With `--fixed`: microseconds that watching adds to a step that hardly computes, long after everything that is done once;
+the same for every model, but for what its layers add. Results with date and machine are kept in `overhead.md`.
 """
 
 import argparse
@@ -111,6 +113,23 @@ def measure(
     }
 
 
+def fixed_cost(steps: int = 250, repeats: int = 12, warm: int = 10_000) -> tuple[float, float]:
+    """Processor microseconds a step of a network of 5 tiny layers takes plain, and how many more it takes watched."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    model, step = classifier_step(model, torch.randn(8, 4), 3)
+
+    def least() -> float:
+        return 1e6 * min(seconds_of(step, steps, time.process_time) for _ in range(repeats))
+
+    seconds_of(step, steps)
+    plain = least()
+    with watch(model):
+        seconds_of(step, warm)
+        watched = least()
+    plain = (plain + least()) / 2
+    return plain, watched - plain
+
+
 def memory_of(make: Callable[[], tuple[nn.Module, Step]], watched: bool) -> float:
     """Peak memory in MB of a process that trains, with or without the doctor."""
     reading, writing = os.pipe()
@@ -138,7 +157,12 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--fixed", action="store_true", help="only what a step of next to nothing takes more")
     given = parser.parse_args()
+    if given.fixed:
+        torch.set_num_threads(1)
+        print("a step takes {:.0f} us plain, and {:.1f} us more when watched".format(*fixed_cost()))
+        return
     memory = {}
     for name, (make, _) in CASES.items():  # before anything runs in threads: a forked child cannot use them
         memory[name] = memory_of(make, False), memory_of(make, True)

@@ -57,10 +57,12 @@ class TrainingWatch(ScalingWatch):
 
     def record_of(self, optimizer: torch.optim.Optimizer) -> OptimizerRecord:
         """Return the record of an optimizer, which is made for one that was built before watching began."""
-        optimizer = _behind(optimizer)
         for record in self.optimizers:
             if record.ref() is optimizer:
                 return record
+        behind = _behind(optimizer)
+        if behind is not optimizer:
+            return self.record_of(behind)
         trace = OptimizerTrace(kind=type(optimizer).__name__)
         record = OptimizerRecord(weakref.ref(optimizer), trace, len(self.optimizers))
         self.optimizers.append(record)
