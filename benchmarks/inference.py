@@ -196,8 +196,16 @@ def throughput(kind: str, file: Path, given: argparse.Namespace) -> float:
         assert process.stdout.readline() == "ready\n", "the process failed"
     begun = time.perf_counter()
     for process in processes:
-        process.communicate("\n")
-    return given.processes * given.images / (time.perf_counter() - begun)
+        assert process.stdin is not None, "it was opened as a pipe"
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.stdout is not None, "it was opened as a pipe"
+        assert process.stdout.readline() == "done\n", "the process failed"
+    seconds = time.perf_counter() - begun
+    for process in processes:
+        process.communicate()
+    return given.processes * given.images / seconds
 
 
 def main() -> None:
