@@ -15,7 +15,8 @@ _VOC_CLASSES = 21
 _LITE: dict[str, Any] = {
     "levels": (2, 5),
     "channels": 64,
-    "activation": "relu6",
+    # not the backbone's ReLU6: rare classes ended where all channels are 0, and no gradient led out of there
+    "activation": "silu",
     "padding": "same",
     "norm_momentum": 0.1,
 }
