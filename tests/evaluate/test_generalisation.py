@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from trivet.errors import UsageError
-from trivet.evaluate.generalisation import generalisation_gap, wilson_interval
+from trivet.evaluate.generalisation import gap_interval, generalisation_gap, wilson_interval
+from trivet.evaluate.scores import Interval
 
 
 def right(count, of):
@@ -35,3 +36,8 @@ def test_the_gap_against_newcombes_table(one, other, low, high):
 def test_a_gap_needs_images():
     with pytest.raises(UsageError, match="0 train and 3 validation images"):
         generalisation_gap(right(0, 0), right(1, 3))
+
+
+def test_a_gaps_interval_is_that_of_a_difference_of_two_normal_estimates():
+    within = gap_interval(0.8, Interval(0.77, 0.83), 0.5, Interval(0.46, 0.54))
+    assert within == pytest.approx((0.3 - 0.05, 0.3 + 0.05))

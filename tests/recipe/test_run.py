@@ -53,3 +53,8 @@ def test_remedies_in_use_are_not_proposed_again():
         "mix",
         "ema",
     ]
+
+
+def test_what_mixes_classes_is_not_proposed_for_masks():
+    plain = recipe("segmentation", augment__strength="none", train__weight_decay=0.0, train__ema=0.0)
+    assert remedies_on(plain) == ["cutout", "mix"]

@@ -1,6 +1,7 @@
 """Masks and classes through the verbs: fit, score, predict, on data made on the spot."""
 
 import json
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,9 +12,12 @@ from trivet.data.digits import write_digits
 from trivet.errors import UsageError
 from trivet.evaluate.classification_scores import ClassificationScores
 from trivet.evaluate.segmentation_scores import SegmentationScores
+from trivet.recipe.assess_segmentation import predicted_masks
 from trivet.recipe.fit import fit, resume
+from trivet.recipe.overfitting import overfitting_findings
 from trivet.recipe.predict import predict
 from trivet.recipe.predict_files import predict_files
+from trivet.recipe.prepare import read_splits
 from trivet.recipe.run_folder import load_run
 from trivet.recipe.score import score
 from trivet.recipe.submission import is_submission, score_submission, write_submission
@@ -78,6 +82,35 @@ def test_a_segmenter_is_fitted_scored_and_reported(segmenter, masks):
     assert "mIoU" in folder.report.read_text()
     rows = [json.loads(line) for line in folder.history.read_text().splitlines()]
     assert {"val_miou", "val_pixel_accuracy", "val_loss", "lovasz"} <= rows[-1].keys()
+
+
+@dataclass(frozen=True)
+class Held:
+    masks: list[np.ndarray]
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, index):
+        return self.masks[index]
+
+    def take(self, indices):
+        return Held([self.masks[index] for index in indices])
+
+
+def test_masks_learnt_by_heart_are_told_from_masks_that_are_not(segmenter, masks):
+    run = load_run(segmenter.folder.path)
+    splits = read_splits(run.recipe.data, seed=0, task="segmentation")
+    known = Held([found.labels.numpy() for _, found in predicted_masks(run, splits.train)])
+    by_heart = replace(splits.train, masks=known)
+    (finding,) = overfitting_findings(run, by_heart, splits.val, segmenter.scores)
+    assert finding.title.startswith("Train mIoU 1.000 is ")
+    assert finding.evidence["validation mIoU"] == pytest.approx(segmenter.scores.miou)
+    gap, interval = finding.evidence["gap"], segmenter.scores.interval95["miou"]
+    # nothing is uncertain about 1.000, so that the gap is as uncertain as the other score
+    assert finding.evidence["interval95"] == pytest.approx([1 - interval.high, 1 - interval.low])
+    assert gap == pytest.approx(1 - segmenter.scores.miou)
+    assert overfitting_findings(run, splits.val, splits.val, segmenter.scores) == []
 
 
 def test_written_masks_score_as_the_run_did(segmenter, masks):

@@ -14,15 +14,16 @@ _Z = 1.959964  # the standard normal distribution's 97.5th percentile
 
 @dataclass(frozen=True)
 class GeneralisationGap:
-    """Train accuracy less validation accuracy.
+    """A score on training images less the same on validation images.
 
     Args:
-        train: Accuracy on training images, without augmentation, 0-1.
-        val: Accuracy on validation images, 0-1.
+        train: Score on training images, without augmentation, 0-1.
+        val: Score on validation images, 0-1.
         gap: `train` - `val`.
         interval95: Of the gap.
         train_images: How many training images were looked at.
         val_images: How many validation images were looked at.
+        measure: What the score is called.
     """
 
     train: float
@@ -31,6 +32,7 @@ class GeneralisationGap:
     interval95: Interval
     train_images: int
     val_images: int
+    measure: str = "accuracy"
 
 
 def generalisation_gap(
@@ -54,12 +56,24 @@ def generalisation_gap(
             f"a gap needs images of both splits, got {len(train_correct)} train and {len(val_correct)} validation images"
         )
     train, val = float(train_correct.mean()), float(val_correct.mean())
-    train_low, train_high = wilson_interval(train, len(train_correct))
-    val_low, val_high = wilson_interval(val, len(val_correct))
-    gap = train - val
-    low = gap - math.hypot(train - train_low, val_high - val)
-    high = gap + math.hypot(train_high - train, val - val_low)
-    return GeneralisationGap(train, val, gap, Interval(low, high), len(train_correct), len(val_correct))
+    within = gap_interval(
+        train,
+        wilson_interval(train, len(train_correct)),
+        val,
+        wilson_interval(val, len(val_correct)),
+    )
+    return GeneralisationGap(train, val, train - val, within, len(train_correct), len(val_correct))
+
+
+def gap_interval(train: float, train_interval: Interval, val: float, val_interval: Interval) -> Interval:
+    """Return the 95 % interval of `train` - `val`, of two scores on different images, from that of each.
+
+    Newcombe's way for any pair of intervals (Zou and Donner 2008, "Construction of confidence limits about effect
+    measures", Statistics in Medicine 27, equations 2 and 3).
+    """
+    low = train - val - math.hypot(train - train_interval.low, val_interval.high - val)
+    high = train - val + math.hypot(train_interval.high - train, val - val_interval.low)
+    return Interval(low, high)
 
 
 def wilson_interval(share: float, count: int) -> Interval:

@@ -36,7 +36,7 @@ def finish_run(
     write_json(folder.scores, assessment.scores.to_json())
     seen = watched.findings if watched is not None else []
     waited = waiting_findings(read_history(folder.history), run.recipe)
-    learnt = overfitting_findings(run, splits.train, splits.val)
+    learnt = overfitting_findings(run, splits.train, splits.val, assessment.scores)
     found = by_importance([*seen, *waited, *learnt, *findings])
     told = json.loads(folder.findings.read_text()) if folder.findings.is_file() else {}
     write_json(folder.findings, findings_json(told, watched) | {"findings": [one.to_json() for one in found]})

@@ -1,4 +1,4 @@
-"""Train accuracy far above validation accuracy -> one sentence that says so and what to do first."""
+"""A score far higher on training than on validation images -> one sentence that says so and what to do first."""
 
 from collections.abc import Collection
 
@@ -6,8 +6,8 @@ from trivet.doctor.finding import Finding
 from trivet.errors import look_up
 from trivet.evaluate.generalisation import GeneralisationGap
 
-LARGE_GAP = 0.15
-"""A gap below this is what good models have too."""
+LARGE_GAP = {"accuracy": 0.15, "mIoU": 0.25, "mAP50": 0.25}
+"""A gap below this is what good models have too: on few images of many objects also of a quarter."""
 REMEDIES = {
     "crop_flip": "random crops and flips",
     "cutout": "Cutout",
@@ -23,10 +23,10 @@ _MOST_NAMED = 3
 
 
 def overfitting_sentence(gap: GeneralisationGap, on: Collection[str] = ()) -> str | None:
-    """Say that a classifier has learnt its training images by heart, or return `None` if it has not.
+    """Say that a model has learnt its training images by heart, or return `None` if it has not.
 
     Args:
-        gap: Train and validation accuracy.
+        gap: The scores on training and validation images.
         on: The keys of `REMEDIES` that were on in training and are therefore not proposed.
 
     Raises:
@@ -34,13 +34,13 @@ def overfitting_sentence(gap: GeneralisationGap, on: Collection[str] = ()) -> st
     """
     for name in on:
         look_up("remedy", name, REMEDIES)
-    if gap.gap < LARGE_GAP or gap.interval95.low <= 0:
+    if not (gap.gap >= LARGE_GAP[gap.measure] and gap.interval95.low > 0):  # NaN says nothing either
         return None
     points, low, high = (100 * value for value in (gap.gap, *gap.interval95))
     left = [words for name, words in REMEDIES.items() if name not in on][:_MOST_NAMED]
     first = f"try {_in_order(left)}" if left else "what remains is more images or a smaller network"
     return (
-        f"Train accuracy {gap.train:.3f} is {points:.1f} points above validation accuracy {gap.val:.3f} "
+        f"Train {gap.measure} {gap.train:.3f} is {points:.1f} points above validation {gap.measure} {gap.val:.3f} "
         f"(95% interval {low:.1f} to {high:.1f}): the training images are learnt by heart; {first}."
     )
 
@@ -60,8 +60,8 @@ def overfitting_finding(gap: GeneralisationGap, on: Collection[str] = ()) -> Fin
         "warning",
         fault,
         evidence={
-            "train accuracy": gap.train,
-            "validation accuracy": gap.val,
+            f"train {gap.measure}": gap.train,
+            f"validation {gap.measure}": gap.val,
             "gap": gap.gap,
             "interval95": [gap.interval95.low, gap.interval95.high],
             "train images": gap.train_images,
