@@ -4,8 +4,8 @@
         [--rarer 4] [--processes 2] [--int8]
 
 All open the file, letterbox, normalise, run the network, decode and suppress, one image at a time. They take turns, so
-that the machine's drift hits all alike; the first round warms up. `network` is the ONNX file's network alone on an input
-that is ready: what is above it is the work around the network. Beside wall time stands processor time, which other
+that the machine's drift hits all alike; the first round warms up. The work around the network is what is left of an image's
+time, file to boxes, outside ONNX Runtime and, by its own profile, in the nodes before and after the network's. Beside wall time stands processor time, which other
 programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates):
 `--rarer` lowers the class logits until few anchors are candidates, as after training; `--rarer 0` leaves them.
 `--processes` measures images a second of so many processes at once, each with one thread. The whole takes some two
@@ -13,6 +13,7 @@ minutes, `--int8` another. Results with date and machine are kept in `inference.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import effdet
 import numpy as np
+import onnxruntime
 import torch
 from effdet.data.transforms import transforms_coco_eval
 from PIL import Image
@@ -32,9 +34,9 @@ from trivet.data.images import read_image
 from trivet.data.letterbox import letterbox
 from trivet.export.assemble import assemble
 from trivet.export.facts import ExportFacts
-from trivet.export.network import IMAGES, export_network
+from trivet.export.network import export_network
 from trivet.export.quantise import quantise_network
-from trivet.export.reading import open_onnx, start_session
+from trivet.export.reading import OnnxFile, check_file, open_onnx
 from trivet.models.build import build_model
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
@@ -87,7 +89,7 @@ def placed(model: Model, size: int, path: Path) -> np.ndarray:
 
 
 def write_files(name: str, size: int, folder: Path, calibration: list[Path], state: dict) -> Model:
-    """Write the whole file, its network alone, and the same in 8 bits."""
+    """Write the whole file, and the same in 8 bits where there are images to calibrate with."""
     model = build_model(name, classes=CLASSES).eval()
     load_weights(model, state)
     task = DetectionTask(CLASSES, model.anchor_spec)
@@ -100,12 +102,11 @@ def write_files(name: str, size: int, folder: Path, calibration: list[Path], sta
         facts = ExportFacts("detection", labels, (size, size), precision, "random", "none", name, 0.001)
         whole, _ = assemble(net, model, task, facts)
         (folder / f"{precision}.onnx").write_bytes(whole.SerializeToString())
-        (folder / f"{precision}-network.onnx").write_bytes(net.SerializeToString())
     return model
 
 
 def sides_of(
-    name: str, size: int, rarer: float, threads: int, folder: Path, calibration: list[Path], path: Path
+    name: str, size: int, rarer: float, threads: int, folder: Path, calibration: list[Path]
 ) -> dict[str, Side]:
     state = random_state(name, rarer)
     model = write_files(name, size, folder, calibration, state)
@@ -114,18 +115,45 @@ def sides_of(
     run = Run(
         RunFolder(Path()), make_recipe(values), labels, model, DetectionTask(CLASSES, model.anchor_spec)
     )
-    ready = placed(model, size, path)
     sides: dict[str, Side] = {
         "effdet": effdet_side(name, size, state, model),
         "trivet torch": lambda path: list(predict(run, [path], threshold=0.0, batch=1)),
     }
     for precision in ("fp32", "int8") if calibration else ("fp32",):
         file = open_onnx(folder / f"{precision}.onnx", threads=threads)
-        content = (folder / f"{precision}-network.onnx").read_bytes()
-        session = start_session(content, source="network", threads=threads)
         sides[f"trivet onnx {precision}"] = lambda path, file=file: file.predict([read_image(path)])
-        sides[f"  network {precision}"] = lambda _, session=session: session.run(None, {IMAGES: ready})
     return sides
+
+
+def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> tuple[float, float]:
+    """Return milliseconds an image, file to boxes, and which share of them is spent around the network's nodes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    file = OnnxFile(path, check_file(path.read_bytes(), source=str(path)), session)
+    seconds = []
+    for image in [images[0], *images]:
+        begun = time.perf_counter()
+        file.predict([read_image(image)])
+        seconds.append(time.perf_counter() - begun)
+    runs, nodes = [], []  # seconds in ONNX Runtime, and in the nodes before and after the network, an image
+    inside = 0.0
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        name, duration = event["name"], event.get("dur", 0) / 1e6
+        if name == "model_run":  # follows the nodes of its run
+            runs.append(duration)
+            nodes.append(inside)
+            inside = 0.0
+        elif (
+            name.endswith("_kernel_time")
+            and name.startswith(("before/", "after/"))
+            and "_branch/" not in name
+        ):
+            inside += duration  # an If holds the nodes of its branch
+    around = [whole - run + mine for whole, run, mine in zip(seconds, runs, nodes, strict=True)]
+    whole = statistics.median(seconds[1:])
+    return 1e3 * whole, statistics.median(around[1:]) / whole
 
 
 def compare(sides: dict[str, Side], paths: list[Path], rounds: int) -> None:
@@ -146,14 +174,6 @@ def compare(sides: dict[str, Side], paths: list[Path], rounds: int) -> None:
         print(
             f"  {side:18} {middle:7.1f} ms ({low:.1f}-{high:.1f}), processor {cpu:7.1f} ms;"
             f" effdet takes {base / middle:.2f} x, {base_busy / cpu:.2f} x in processor time"
-        )
-    for side in (name for name in sides if name.startswith("trivet onnx")):
-        network = f"  network {side.rsplit(' ', 1)[1]}"
-        shares = [
-            1 - statistics.median(times[network]) / statistics.median(times[side]) for times in (wall, busy)
-        ]
-        print(
-            f"  around the network, {side}: {shares[0]:.0%} of the wall time, {shares[1]:.0%} of the processor's"
         )
 
 
@@ -231,11 +251,12 @@ def main() -> None:
     paths = find_images([given.folder])[: given.images]
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
-        sides = sides_of(
-            name, size, given.rarer, given.threads, folder, paths if given.int8 else [], paths[0]
-        )
+        sides = sides_of(name, size, given.rarer, given.threads, folder, paths if given.int8 else [])
         print(f"{name} at {size}, {len(paths)} images x {given.rounds}, {given.threads} threads", flush=True)
         compare(sides, paths, given.rounds)
+        for file in sorted(folder.glob("????.onnx")):
+            whole, share = share_around(file, paths, given.threads, folder)
+            print(f"  around the network, {file.stem}: {share:.1%} of {whole:.1f} ms (profiled)", flush=True)
         if given.processes:
             for kind, file in [
                 ("effdet", folder / "fp32.onnx"),

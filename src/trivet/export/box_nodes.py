@@ -73,14 +73,10 @@ def add_candidates(
         feature_hw: Size of each level's maps.
     """
     tables = _Tables.of(task, size_hw, feature_hw)
-    logits = graph.op("Concat", *(graph.reshape(maps, 0, -1) for maps in class_logits), axis=1)
     deltas = graph.op("Concat", *(graph.reshape(maps, 0, -1) for maps in box_deltas), axis=1)
     anchors = _likely_anchors(graph, class_logits, task)  # (b, a)
-    labels_of_all = np.arange(task.classes, dtype=np.int64)
-    steps = graph.op("Unsqueeze", graph.op("Gather", tables.cells, anchors), np.array([2]))
-    starts = graph.op("Unsqueeze", graph.op("Gather", tables.class_starts, anchors), np.array([2]))
-    places = graph.reshape(graph.op("Add", starts, graph.op("Mul", steps, labels_of_all)), 0, -1)
-    values, pairs = _above(graph, graph.op("GatherElements", logits, places, axis=1), task)
+    logits = _all_classes(graph, class_logits, anchors, tables, task)
+    values, pairs = _above(graph, logits, task)
     labels = graph.op("Mod", pairs, np.int64(task.classes))
     rows = graph.op("Div", pairs, np.int64(task.classes))
     chosen = graph.op("GatherElements", anchors, rows, axis=1)  # (b, n)
@@ -131,12 +127,14 @@ class _Tables:
     Args:
         cells: int64 `[a]`, cells of the anchor's level: the step from one channel to the next.
         class_starts: int64 `[a]`, where its first class logit is among all of them.
+        class_ranges: Where the class logits of each level begin and end.
         box_starts: int64 `[a]`, where its first box delta is.
         anchors_cxcywh: float32 `[a, 4]`.
     """
 
     cells: np.ndarray
     class_starts: np.ndarray
+    class_ranges: tuple[tuple[int, int], ...]
     box_starts: np.ndarray
     anchors_cxcywh: np.ndarray
 
@@ -146,6 +144,7 @@ class _Tables:
         anchors = cxcywh_from_xyxy(grid.anchors_xyxy()).numpy()
         slots = task.anchors.per_cell
         columns: list[tuple[np.ndarray, ...]] = []
+        ranges: list[tuple[int, int]] = []
         class_start = box_start = 0
         for start, (height, width) in zip(grid.starts[:-1], feature_hw, strict=True):
             cells = height * width
@@ -158,10 +157,17 @@ class _Tables:
                     anchors[start + cell * slots + slot],
                 )
             )
-            class_start += slots * task.classes * cells
+            ranges.append((class_start, class_start + slots * task.classes * cells))
+            class_start = ranges[-1][1]
             box_start += slots * 4 * cells
         cells_of, class_of, box_of, boxes = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return cls(cells_of.astype(np.int64), class_of.astype(np.int64), box_of.astype(np.int64), boxes)
+        return cls(
+            cells_of.astype(np.int64),
+            class_of.astype(np.int64),
+            tuple(ranges),
+            box_of.astype(np.int64),
+            boxes,
+        )
 
 
 def _least_logit(task: DetectionTask) -> np.float32:
@@ -187,6 +193,28 @@ def _likely_anchors(graph: Graph, class_logits: Sequence[str], task: DetectionTa
         for maps in class_logits
     ]
     return _above(graph, graph.op("Concat", *best, axis=1), task)[1]
+
+
+def _all_classes(
+    graph: Graph, class_logits: Sequence[str], anchors: str, tables: _Tables, task: DetectionTask
+) -> str:
+    """Return float32 `[b, a * classes]`: the logits of some anchors, taken from each level where it lies.
+
+    Joining the levels first would copy every logit there is for the few that are wanted.
+    """
+    labels = np.arange(task.classes, dtype=np.int64)
+    steps = graph.op("Unsqueeze", graph.op("Gather", tables.cells, anchors), np.array([2]))
+    starts = graph.op("Unsqueeze", graph.op("Gather", tables.class_starts, anchors), np.array([2]))
+    places = graph.reshape(graph.op("Add", starts, graph.op("Mul", steps, labels)), 0, -1)
+    found: str | None = None
+    for maps, (start, stop) in zip(class_logits, tables.class_ranges, strict=True):
+        here = graph.op("Sub", places, np.int64(start))
+        inside = graph.op("Min", graph.op("Max", here, np.int64(0)), np.int64(stop - start - 1))
+        values = graph.op("GatherElements", graph.reshape(maps, 0, -1), inside, axis=1)
+        beyond = graph.op("Less", places, np.int64(start))
+        found = values if found is None else graph.op("Where", beyond, found, values)
+    assert found is not None, "a head has levels"
+    return found
 
 
 def _above(graph: Graph, logits: str, task: DetectionTask) -> tuple[str, str]:
