@@ -99,6 +99,10 @@ def with_string(row, string):
             "4: other.jpg: is none of the images to be predicted",
         ),
         (
+            lambda rows: [*rows, [IMAGES[0].rsplit("/", 1)[-1], rows[1][1]]],
+            f"is none of the images to be predicted; the data set has {IMAGES[0]}",
+        ),
+        (
             lambda rows: [["image", "PredictionString"], *rows[1:]],
             "1: : the header is 'image,PredictionString', wanted",
         ),

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 import cv2
@@ -201,6 +201,7 @@ def _rows(
     """Yield line, image id and string of each row of a wanted image; name what is wrong with the file."""
     header, missing = SUBMISSIONS[kind], dict.fromkeys(images)
     known, count = set(images), 0
+    called = {PurePosixPath(name).name: name for name in images}
     with _opened(path) as file:
         reader = csv.reader(_limited(file, path))
         try:
@@ -218,7 +219,9 @@ def _rows(
                     continue
                 image_id = fields[column]
                 if image_id not in known:
-                    faults.append(Fault(number, image_id, "is none of the images to be predicted"))
+                    other = called.get(PurePosixPath(image_id).name)
+                    words = f"; the data set has {other}" if other else ""
+                    faults.append(Fault(number, image_id, f"is none of the images to be predicted{words}"))
                 elif image_id not in missing:
                     faults.append(Fault(number, image_id, "has a row already"))
                 else:
