@@ -27,18 +27,51 @@ def test_background_is_left_as_it_is():
     assert np.ptp(drawn[2, 44].astype(int)) > 20
 
 
-def test_names_are_written_where_codes_are_not_explained_and_there_is_room():
+BLANK = np.zeros((200, 200, 3), np.uint8)
+
+
+def chip(drawn, label):
+    """Return the corners of what is drawn in a class's full colour."""
+    rows, columns = (drawn == rgb(class_colour(label))).all(axis=2).nonzero()
+    return columns.min(), rows.min(), columns.max(), rows.max()
+
+
+def width(corners):
+    return corners[2] - corners[0]
+
+
+def test_names_are_written_where_codes_are_not_explained():
     mask = np.zeros((200, 200), np.uint8)
-    mask[:, 80:] = 1  # 120 pixels wide
+    mask[:, 80:] = 1
     names = ["background", "cup"]
-    code, name = (draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names, spelled=s) for s in (False, True))
-    colour = class_colour(1)
-    chips = [(drawn == rgb(colour)).all(axis=2).any(axis=0).sum() for drawn in (code, name)]
-    assert chips[1] > 1.5 * chips[0] > 0
-    mask[:, 100:] = 0  # 20 pixels: no room for the name
-    narrow = draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names, spelled=True)
-    assert (narrow == draw_mask(np.zeros((200, 200, 3), np.uint8), mask, names)).all()
-    assert (narrow == rgb(colour)).all(axis=2).any()
+    code, name = (chip(draw_mask(BLANK, mask, names, spelled=s), 1) for s in (False, True))
+    assert width(name) > 1.5 * width(code)
+    assert name[0] >= 80
+    narrow = np.zeros((200, 200), np.uint8)
+    narrow[:, 190:] = 1  # 10 pixels at the edge: the name reaches beyond them, and not beyond the image
+    moved = chip(draw_mask(BLANK, narrow, names, spelled=True), 1)
+    assert width(moved) == pytest.approx(width(name), abs=2)
+    assert moved[0] < 190
+    assert moved[2] < 200
+
+
+def test_a_name_of_two_words_takes_two_lines_where_one_is_too_wide():
+    mask = np.zeros((200, 200), np.uint8)
+    mask[60:130, 60:130] = 1
+    left, top, right, bottom = chip(draw_mask(BLANK, mask, ["background", "Paper pack"], spelled=True), 1)
+    assert 60 <= left < right < 130
+    assert 60 <= top < bottom < 130
+    assert bottom - top > 1.5 * 10
+
+
+def test_a_name_that_reaches_beyond_its_region_covers_no_other():
+    mask = np.zeros((200, 200), np.uint8)
+    mask[:, :100] = 1
+    mask[97:103, 20:100] = 2  # lies across the thickest part of the first
+    drawn = draw_mask(BLANK, mask, ["background", "street", "streetlight"], spelled=True)
+    assert (drawn == rgb(class_colour(1))).all(axis=2).any()
+    one, other = (chip(drawn, label) for label in (1, 2))
+    assert one[3] < other[1] or other[3] < one[1] or one[2] < other[0] or other[2] < one[0]
 
 
 def test_labels_without_a_name_and_tiny_masks_can_be_drawn():

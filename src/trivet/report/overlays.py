@@ -1,11 +1,12 @@
 """Masks drawn over their image: classes in their colours, mistakes in one colour, void left grey."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from trivet.report.draw import chip_font, drawn_codes, drawn_names
 from trivet.report.palette import class_colour, rgb, text_colour
@@ -13,6 +14,7 @@ from trivet.structures import IGNORE_LABEL
 
 MISTAKE = "#e6007e"  # a colour that no class has
 COVER = 0.6  # of a class's colour over the image
+_Corners: TypeAlias = tuple[float, float, float, float]
 _LEAST_SHARE = 0.01  # of the image, for a region to bear its class's code
 
 
@@ -29,7 +31,7 @@ def draw_mask(
         image: RGB.
         mask: Labels; 255 is void and labels without a name are drawn as void.
         names: Class names, in label order.
-        spelled: Whether regions with room for it bear the class's name instead, where no legend tells the codes.
+        spelled: Whether regions bear the class's name instead, where no legend tells the codes.
     """
     colours, cover = np.zeros((256, 3), np.float32), np.full((256, 1), COVER, np.float32)
     colours[: len(names)] = [rgb(class_colour(label)) for label in range(len(names))]
@@ -39,9 +41,11 @@ def draw_mask(
     known = (mask < len(names))[..., None]
     canvas = np.where(known, (1 - cover[mask]) * grey + cover[mask] * colours[mask], 0.45 * grey)
     canvas[_outlines(mask)] *= 0.35
-    codes, written = drawn_codes(names), drawn_names(names) if spelled else drawn_codes(names)
-    wordings = {label: (written[label], codes[label]) for label in range(len(names)) if label not in plain}
-    return _with_words(canvas.round().astype(np.uint8), mask, wordings)
+    written: list[Sequence[str]] = [(code,) for code in drawn_codes(names)]
+    if spelled:
+        written = [(name, name.replace(" ", "\n")) for name in drawn_names(names)]
+    wordings = {label: words for label, words in enumerate(written) if label not in plain}
+    return _with_words(canvas.round().astype(np.uint8), mask, wordings, always=spelled)
 
 
 def is_background(name: str) -> bool:
@@ -86,25 +90,66 @@ def _outlines(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def _with_words(
-    canvas: UInt8[np.ndarray, "h w 3"], mask: UInt8[np.ndarray, "h w"], wordings: Mapping[int, Sequence[str]]
+    canvas: UInt8[np.ndarray, "h w 3"],
+    mask: UInt8[np.ndarray, "h w"],
+    wordings: Mapping[int, Sequence[str]],
+    *,
+    always: bool,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Write on each class, where its region is thickest, the first of its wordings that there is room for."""
+    """Write on each class, where its region is thickest, the first of its wordings that there is room for.
+
+    With `always` the first wording stands there even where it is wider than the region, unless it would cover another.
+    """
     size = max(10, round(min(mask.shape) / 26))
     picture = Image.fromarray(canvas)
     pen, font = ImageDraw.Draw(picture), chip_font(size)
+    within: list[tuple[int, str, _Corners]] = []
+    beyond: list[tuple[int, str, _Corners]] = []
     for label in np.unique(mask).tolist():
         region = np.pad((mask == label).astype(np.uint8), 1)
         if label not in wordings or region.sum() < _LEAST_SHARE * mask.size:
             continue
         depth = cv2.distanceTransform(region, cv2.DIST_L2, 3)[1:-1, 1:-1]
-        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
-        for word in wordings[label]:
-            half_wide, half_high = font.getlength(word) / 2 + 0.3 * size, 0.65 * size
-            if depth[row, column] >= max(half_wide, half_high):
-                x, y = int(column), int(row)
-                box = (x - half_wide, y - half_high, x + half_wide, y + half_high)
-                colour = class_colour(label)
-                pen.rounded_rectangle(box, radius=size // 5, fill=rgb(colour))
-                pen.text((x, y), word, font=font, fill=rgb(text_colour(colour)), anchor="mm")
-                break
+        row, column = (float(at) for at in np.unravel_index(int(depth.argmax()), depth.shape))
+        halves = [_half_size(pen, font, word) for word in wordings[label]]
+        room = [number for number, half in enumerate(halves) if depth.max() >= max(half)]
+        if room:
+            chosen = room[0]
+            within.append((label, wordings[label][chosen], _corners((column, row), halves[chosen])))
+        elif always:
+            inside = _moved_inside((column, row), halves[0], mask.shape)
+            beyond.append((label, wordings[label][0], _corners(inside, halves[0])))
+    taken: list[_Corners] = []
+    for label, word, box in [*within, *beyond]:
+        if any(_overlap(box, other) for other in taken):
+            continue
+        taken.append(box)
+        colour = class_colour(label)
+        pen.rounded_rectangle(box, radius=size // 5, fill=rgb(colour))
+        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        pen.text(middle, word, font=font, fill=rgb(text_colour(colour)), anchor="mm", align="center")
     return np.asarray(picture)
+
+
+def _half_size(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, word: str) -> tuple[float, float]:
+    lines = word.count("\n") + 1
+    left, _, right, _ = pen.textbbox((0, 0), word, font=font)
+    return (right - left) / 2 + 0.3 * font.size, (0.05 + 0.6 * lines) * font.size
+
+
+def _corners(middle: tuple[float, float], half: tuple[float, float]) -> _Corners:
+    return middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1]
+
+
+def _moved_inside(
+    middle: tuple[float, float], half: tuple[float, float], size_hw: tuple[int, ...]
+) -> tuple[float, float]:
+    x, y = (
+        min(max(at, reach), max(side - 1 - reach, reach))
+        for at, reach, side in zip(middle, half, (size_hw[1], size_hw[0]), strict=True)
+    )
+    return x, y
+
+
+def _overlap(one: _Corners, other: _Corners) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
