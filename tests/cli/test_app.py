@@ -3,6 +3,8 @@ import json
 import pytest
 
 from trivet.cli.app import run
+from trivet.cli.options import parse_settings
+from trivet.errors import UsageError
 
 VERBS = ["fit", "score", "predict", "audit", "models", "demo"]
 
@@ -65,3 +67,13 @@ def test_models_lists_the_family(capsys):
     shown = capsys.readouterr().out
     assert "tf_efficientdet_d7x" in shown
     assert "77,147,166" in shown
+
+
+def test_one_entry_of_a_table_can_be_set():
+    pairs = ["model.options.width=0.25", "model.options.activation=silu", "train.lr=0.1"]
+    assert parse_settings(pairs) == {"model.options": {"width": 0.25, "activation": "silu"}, "train.lr": 0.1}
+    assert parse_settings(['model.options={"width": 1}', "model.options.levels=[2, 5]"]) == {
+        "model.options": {"width": 1, "levels": [2, 5]}
+    }
+    with pytest.raises(UsageError, match="given as 3, which has no entries"):
+        parse_settings(["model.options=3", "model.options.width=1"])

@@ -60,8 +60,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     """Read `--set train.lr=0.001` pairs; values are JSON, or text where they are not.
 
+    Of a key that is a table one entry can be set: `model.options.width=0.25`.
+
     Raises:
-        UsageError: If a pair has no `=`.
+        UsageError: If a pair has no `=`, or an entry is set of what was given as no table.
     """
     values: dict[str, Any] = {}
     for pair in pairs or []:
@@ -69,9 +71,20 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"--set takes KEY=VALUE, got {pair!r}", "--set train.lr=0.001")
         try:
-            values[key.strip()] = json.loads(text)
+            value = json.loads(text)
         except json.JSONDecodeError:
-            values[key.strip()] = text
+            value = text
+        section, *names = key.strip().split(".", 2)
+        if len(names) < 2:
+            values[key.strip()] = value
+            continue
+        table = values.setdefault(f"{section}.{names[0]}", {})
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"--set {pair}: {section}.{names[0]} was given as {table!r}, which has no entries",
+                "give the entries alone",
+            )
+        table[names[1]] = value
     return values
 
 
