@@ -37,6 +37,7 @@ def test_every_verb_explains_itself(verb, capsys):
         (["fit", "--resume", "x", "--lr", "1"], "train.lr was given too", "--from"),
         (["fit", "--resume", "x"], "x is not a run folder", "trivet fit"),
         (["models", "efficientdet_lite9"], "did you mean 'efficientdet_lite", "known: "),
+        (["score", "x.safetensors"], "x.safetensors is neither a run folder nor predictions", "COCO results"),
         (["score", "nowhere.json"], "no data set was given", "trivet score PREDICTIONS DATA"),
         (["predict", "nowhere", "picture.jpg"], "nowhere is not a run folder", "trivet fit"),
     ],

@@ -41,7 +41,7 @@ def score(
         data_options: How the data set is read, where its folder is not plain.
 
     Raises:
-        UsageError: If there is no such split, or run, predictions and data do not fit each other.
+        UsageError: If there is no such split, it is no run and no predictions, or these and the data do not fit.
     """
     if (Path(what) / "recipe.toml").is_file():
         run = load_run(what, last=last, crf=crf, flip=flip)
@@ -57,6 +57,11 @@ def score(
         raise UsageError(f"only a run can look at images again, and {what} is none", "leave --flip out")
     if last:
         raise UsageError(f"the last weights are a run folder's, and {what} is none", "leave --last out")
+    if not Path(what).is_dir() and Path(what).suffix.lower() != ".json":
+        raise UsageError(
+            f"{what} is neither a run folder nor predictions",
+            "give a run, COCO results (.json), a folder of masks, or a competition file (.csv)",
+        )
     if data is None and data_options is None:
         raise UsageError(
             f"{what} holds predictions, and no data set was given", "trivet score PREDICTIONS DATA"
