@@ -66,18 +66,23 @@ static void through_activation(const Map *x, long at, long w, float *dx, float *
 static long taps_of(long k, long stride, long parity) { return (k - parity + stride - 1) / stride; }
 
 /* Combine the chunks' sums in their order. */
-static void add_up(const float *parts, long count, long part, const Shape *s, float *dweight, double *sums)
+static void add_up(const float *parts, long count, long part, const Shape *s, float *dweight, double *sums, int threads)
 {
-    const long taps = s->k * s->k, blocks = blocks_of(s->c) * LANES;
-    for (long i = 0; i < taps * blocks + 2 * s->c; i++) {
-        const long lane = i % LANES, tap = i / LANES % taps, channel = i / LANES / taps * LANES + lane;
-        double total = 0;
-        for (long b = 0; b < count; b++) total += (double)parts[b * part + i];
-        if (i >= taps * blocks) {
-            if (sums) sums[i - taps * blocks] = total;
-        } else if (dweight && channel < s->c) {
-            dweight[channel * taps + tap] = (float)total;
+    const long taps = s->k * s->k, blocks = blocks_of(s->c);
+#pragma omp parallel for schedule(static) num_threads(threads) if (count * part > WORTH_THREADS)
+    for (long block = 0; block < (dweight ? blocks : 0); block++)
+        for (long tap = 0; tap < taps; tap++) {
+            double total[LANES] = {0};
+            const float *from = parts + (block * taps + tap) * LANES;
+            for (long b = 0; b < count; b++)
+                SIMD for (int i = 0; i < LANES; i++) total[i] += (double)from[b * part + i];
+            for (long i = 0; i < lanes_of(s->c, block); i++)
+                dweight[(block * LANES + i) * taps + tap] = (float)total[i];
         }
+    for (long i = 0; i < 2 * s->c && sums; i++) {
+        double total = 0;
+        for (long b = 0; b < count; b++) total += (double)parts[b * part + taps * blocks * LANES + i];
+        sums[i] = total;
     }
 }
 
@@ -180,6 +185,6 @@ int trivet_depthwise_backward(const long *shape, const Map *x, const float *weig
         }
         free(work.ring.slots), free(work.ring_up.slots);
     }
-    add_up((const float *)parts, count, part * LANES, &s, dweight, x->mean ? sums : NULL);
+    add_up((const float *)parts, count, part * LANES, &s, dweight, x->mean ? sums : NULL, threads);
     return free(turned), free(parts), failed;
 }

@@ -7,6 +7,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define SIMD _Pragma("omp simd")
 
+enum { WORTH_THREADS = 16384 }; /* so many numbers to move, and it is worth waking other threads */
+
 /* The numbers are those of ACTIVATIONS in activations.py. */
 enum { NONE, RELU, RELU6, LEAKY, HARD_SWISH, SILU };
 

@@ -8,7 +8,7 @@
 #include "moments.h"
 #include "product.h"
 
-enum { MOST_PARTS = 64, MOST_GROUPS = 16, LEAST_ROWS = 48, MOST_ROWS = 192, GROUP_ROWS = 512, CACHED = 160 * 1024 };
+enum { MOST_PARTS = 64, MOST_GROUPS = 16, LEAST_ROWS = 48, MOST_ROWS = 192, GROUP_ROWS = 400, CACHED = 160 * 1024 };
 
 /* As many rows as fit the cache, a multiple of every tile's. */
 static long panel_rows(long floats)
@@ -31,7 +31,7 @@ int trivet_pointwise(const Map *x, const float *weight, const float *bias, float
     long counts[MOST_PARTS];
     int failed = !packed || !start || (moments && !seen);
     if (failed) return free(packed), free(start), free(seen), 1;
-    pack(weight, 1, inputs, inputs, outputs, packed);
+    pack(weight, 1, inputs, inputs, outputs, packed, threads);
     if (bias) memcpy(start, bias, sizeof(float) * outputs);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -126,21 +126,25 @@ static Plan plan_of(const Map *x, const Map *y, const Gradient *dy, long rows)
     long pieces = rows / images / GROUP_ROWS;
     const long most = images < MOST_GROUPS ? MOST_GROUPS / images : 1;
     pieces = pieces < 1 ? 1 : pieces > most ? most : pieces;
+    if (pieces > 1) pieces -= pieces % 2; /* for two threads alike */
     return (Plan){rows, images, pieces, panel_rows(2 * padded(x->channels) + y->channels), x->gate ? 5 : 2};
 }
 
 /* Add up what the groups found: the weight's gradient over all, the sums over the pieces of each image. */
 static void add_groups(const Plan *plan, const Map *x, const Map *y, const float *parts, const double *seen,
-                       float *dweight, float *dbias, double *sums)
+                       float *dweight, float *dbias, double *sums, int threads)
 {
     const long inputs = x->channels, outputs = y->channels, width = padded(inputs), groups = plan->images * plan->pieces;
     const long own = plan->kinds * inputs + outputs;
-    for (long n = 0; n < outputs && dweight; n++)
-        for (long k = 0; k < inputs; k++) {
-            float total = 0;
-            for (long b = 0; b < groups; b++) total += parts[(b * outputs + n) * width + k];
-            dweight[n * inputs + k] = total;
+#pragma omp parallel for schedule(static) num_threads(threads) if (groups * outputs * inputs > WORTH_THREADS)
+    for (long n = 0; n < (dweight ? outputs : 0); n++) {
+        float *restrict total = dweight + n * inputs;
+        memcpy(total, parts + n * width, sizeof(float) * inputs);
+        for (long b = 1; b < groups; b++) {
+            const float *restrict part = parts + (b * outputs + n) * width;
+            SIMD for (long k = 0; k < inputs; k++) total[k] += part[k];
         }
+    }
     for (long n = 0; n < outputs && dbias; n++) {
         double total = 0;
         for (long b = 0; b < groups; b++) total += seen[b * own + plan->kinds * inputs + n];
@@ -169,7 +173,7 @@ int trivet_pointwise_backward(const Map *x, const float *weight, const Map *y, c
     double *seen = calloc(groups * own, sizeof(double));
     int failed = !packed || (dweight && !parts) || !seen;
     if (failed) return free(packed), free(parts), free(seen), 1;
-    pack(weight, inputs, 1, outputs, inputs, packed);
+    pack(weight, inputs, 1, outputs, inputs, packed, threads);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         Vec *scratch = zeros(most * width / LANES + blocks_of(most * outputs) + blocks_of(own));
@@ -198,6 +202,6 @@ int trivet_pointwise_backward(const Map *x, const float *weight, const Map *y, c
         }
         free(scratch);
     }
-    add_groups(&plan, x, y, (const float *)parts, seen, dweight, dbias, x->mean ? sums : NULL);
+    add_groups(&plan, x, y, (const float *)parts, seen, dweight, dbias, x->mean ? sums : NULL, threads);
     return free(packed), free(parts), free(seen), failed;
 }

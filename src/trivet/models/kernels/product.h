@@ -16,15 +16,17 @@ enum { MOST_SUMS = 12 };
 #endif
 
 /* packed[block][k][v] = the vector v of a block of columns at depth k, of the matrix w[k * down + column * right]. */
-static inline void pack(const float *w, long down, long right, long depth, long columns, Vec *packed)
+static inline void pack(const float *w, long down, long right, long depth, long columns, Vec *packed, int threads)
 {
     const long vectors = blocks_of(columns);
+#pragma omp parallel for schedule(static) num_threads(threads) if (depth * columns > WORTH_THREADS)
     for (long first = 0; first < vectors; first += MOST_V) {
         const long wide = vectors - first < MOST_V ? vectors - first : MOST_V;
+        Vec *to = packed + first * depth;
         for (long k = 0; k < depth; k++)
-            for (long v = first; v < first + wide; v++, packed++)
+            for (long v = first; v < first + wide; v++, to++)
                 for (long i = 0, lanes = lanes_of(columns, v); i < LANES; i++)
-                    (*packed)[i] = i < lanes ? w[k * down + (v * LANES + i) * right] : 0;
+                    (*to)[i] = i < lanes ? w[k * down + (v * LANES + i) * right] : 0;
     }
 }
 
