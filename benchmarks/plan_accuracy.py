@@ -3,7 +3,11 @@
 The truth is the C heap's: `plan_heap.c` is preloaded and counts every byte that malloc and its relatives hand out, from
 before the model is made to the end of the third step. The plan is `plan_memory(..., device="cpu")`.
 
+With `--fit` it is the step that `fit` takes, by the compiled kernels and a fused optimizer, with the freed memory kept: its
+heap, and the process's resident peak, of which the program's own part is taken as measured.
+
     python benchmarks/plan_accuracy.py [--models resnet50:128 ...] [--batches 2 4 8] [--precisions 32 bf16]
+    python benchmarks/plan_accuracy.py --fit [--models efficientdet_lite0:320 ...] [--batches 4]
 """
 
 import argparse
@@ -22,6 +26,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 MODELS = ("resnet50:160", "efficientdet_d0:160", "efficientdet_d4:128", "deconvnet_vgg16_bn:128")
+FIT_MODELS = (
+    "tf_efficientdet_d0:256",
+    "tf_efficientdet_d0:512",
+    "efficientdet_lite0:320",
+    "semantic_bifpn_lite0:320",
+)
 MIB = 1 << 20
 STEPS = 3
 
@@ -86,37 +96,95 @@ def measured(name: str, size: int, batch: int, precision: str) -> float:
     return (heap.heap_peak() - before) / MIB
 
 
-def in_a_process(library: Path, *case: object) -> float:
-    words = [sys.executable, __file__, "--measure", json.dumps(case)]
+def planned_fit(name: str, size: int, batch: int) -> tuple[float, float]:
+    """Return what the heap and what the heap with its gaps is planned to take."""
+    from trivet.memory.plan import CPU_CONTEXT, CPU_PROGRAM
+    from trivet.recipe.plan import recipe_for
+    from trivet.recipe.planned_step import plan_recipe
+
+    plan = plan_recipe(recipe_for(name, model__size_hw=(size, size)), classes=20, device="cpu")
+    return (plan.alive(batch) + CPU_CONTEXT) / MIB, (plan.total(batch) - CPU_PROGRAM) / MIB
+
+
+def measured_fit(name: str, size: int, batch: int) -> tuple[float, float, float]:
+    """Return the peak of the heap, the program's resident memory and the resident peak; run in a process of its own."""
+    heap = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    heap.heap_now.restype = heap.heap_peak.restype = ctypes.c_long
+    from lightning_fabric import Fabric
+
+    from trivet.recipe.plan import recipe_for
+    from trivet.recipe.planned_step import PlannedStep
+    from trivet.recipe.run import model_of
+    from trivet.train.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    recipe = recipe_for(name, model__size_hw=(size, size), train__batch=batch)
+    gc.collect()
+    before, program = heap.heap_now(), resident("VmRSS:")
+    model = model_of(recipe, classes=20)
+    step = PlannedStep(recipe, model, batch, "cpu", 100, fabric=Fabric(accelerator="cpu", devices=1))
+    for _ in range(STEPS):
+        step.run()
+    return (heap.heap_peak() - before) / MIB, program, resident("VmHWM:")
+
+
+def resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def in_a_process(library: Path, kind: str, *case: object) -> list[float]:
+    words = [sys.executable, __file__, kind, json.dumps(case)]
     done = subprocess.run(
         words, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True
     )
-    return float(done.stdout.split()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_fits(library: Path, models: list[str], batches: list[int]) -> None:
+    print("| model | size | batch | heap | planned | error | resident | planned | error |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for model in models:
+        name, size = model.split(":")
+        for batch in batches:
+            heap, program, peak = in_a_process(library, "--measure-fit", name, int(size), batch)
+            own, grown = planned_fit(name, int(size), batch)
+            row = f"| {name} | {size} | {batch} | {heap:.0f} | {own:.0f} | {own / heap - 1:+.1%} "
+            print(
+                f"{row}| {peak:.0f} | {program + grown:.0f} | {(program + grown) / peak - 1:+.1%} |",
+                flush=True,
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--batches", nargs="+", type=int, default=[2, 4, 8])
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--precisions", nargs="+", default=["32", "bf16"])
     parser.add_argument("--measure")
+    parser.add_argument("--measure-fit")
     given = parser.parse_args()
-    if given.measure:
-        print(measured(*json.loads(given.measure)))
+    if given.measure or given.measure_fit:
+        case = json.loads(given.measure or given.measure_fit)
+        print(json.dumps([measured(*case)] if given.measure else measured_fit(*case)))
         return
-    print(
-        "| model | size | precision | batch | measured MiB | planned MiB | error |\n|---|---|---|---|---|---|---|"
-    )
+    batches = given.batches or ([4] if given.fit else [2, 4, 8])
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "heap.so"
         source = Path(__file__).with_name("plan_heap.c")
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-        for model in given.models:
+        if given.fit:
+            compare_fits(library, given.models or list(FIT_MODELS), batches)
+            return
+        print("| model | size | precision | batch | measured MiB | planned MiB | error |")
+        print("|---|---|---|---|---|---|---|")
+        for model in given.models or MODELS:
             name, size = model.split(":")
             for precision in given.precisions:
-                plans = planned(name, int(size), given.batches, precision)
-                for batch in given.batches:
-                    truth = in_a_process(library, name, int(size), batch, precision)
+                plans = planned(name, int(size), batches, precision)
+                for batch in batches:
+                    (truth,) = in_a_process(library, "--measure", name, int(size), batch, precision)
                     error = plans[batch] / truth - 1
                     row = f"| {name} | {size} | {precision} | {batch} | {truth:.0f} | {plans[batch]:.0f} |"
                     print(f"{row} {error:+.1%} |", flush=True)

@@ -7,6 +7,9 @@ from tests.models.tiny import OPTIONS, tiny_model
 from trivet.errors import UsageError
 from trivet.memory import plan_memory
 from trivet.memory.plan import GIB, MIB
+from trivet.models.build import build_model
+from trivet.models.kernels import use_fast_kernels
+from trivet.models.kernels.library import kernels
 from trivet.recipe.fit_memory import measure_on_device, settle
 from trivet.recipe.host_memory import check_host, host_need
 from trivet.recipe.plan import advise
@@ -144,3 +147,39 @@ def test_a_host_that_is_too_small_is_refused():
     check_host(recipe, available=need.total)
     with pytest.raises(UsageError, match=r"of the host's memory .*workers"):
         check_host(recipe, available=need.total - 1)
+
+
+@pytest.mark.skipif(kernels() is None, reason="there is no C compiler here")
+def test_a_plan_for_a_cpu_keeps_what_the_kernels_keep():
+    options = {"channels": 16, "layers": 1}
+    recipe = _recipe(model__backbone="test_efficientnet", model__size_hw=(64, 64), model__options=options)
+    plan = plan_recipe(recipe, classes=3, device="cpu", boxes=5)
+    planned = sum(plan.curve.saved_by_module(4).values())
+
+    model = build_model(
+        backbone="test_efficientnet", classes=3, size_hw=(64, 64), pretrained=False, **options
+    ).train()
+    model.to(memory_format=torch.channels_last)
+    images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    by_torch = _bytes_kept(model, model.normalise(images))
+    assert use_fast_kernels(model)
+    kept = _bytes_kept(model, model.normalise(images))
+    assert kept < 0.8 * by_torch
+    assert planned == pytest.approx(kept, rel=0.02)
+
+
+def _bytes_kept(model, images):
+    """Run a model and return the bytes it keeps for its backward pass, besides its weights."""
+    own = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(images)
+    del output
+    return sum(kept.values())

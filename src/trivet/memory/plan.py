@@ -26,10 +26,12 @@ LOW_PRECISION: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "16": torch.
 CUDA_CONTEXT = 1315 * MIB
 """The CUDA context, the libraries' loaded kernels and their workspaces: one number, the median of what a process takes
 beyond its allocator in the ResNet-50 series measured on an H100 (`benchmarks/plan_gpu.md`). Smaller cards take less."""
-CPU_CONTEXT = 32 * MIB
+CPU_CONTEXT = 16 * MIB
 """What oneDNN's generated code and Python's objects add to the heap during training (`benchmarks/plan_accuracy.md`)."""
-CPU_PROGRAM = 620 * MIB
-"""The resident memory of a process that has imported Trivet and its libraries, before it makes a model."""
+CPU_PROGRAM = 820 * MIB
+"""The resident memory of `fit` when its model is made: Python, Trivet and its libraries, and what reading the data left."""
+CPU_KEPT = 0.17
+"""What the C library's heap keeps between blocks, as a share of what is alive (`benchmarks/plan_accuracy.md`)."""
 MARGINS: Mapping[str, float] = {"cuda": 0.03, "cpu": 0.05}
 """Share of the prediction by which the truth may lie above it."""
 MOST = 1 << 16
@@ -72,8 +74,9 @@ class MemoryPlan:
     def total(self, batch: int) -> int:
         """Return the bytes of the process: on the device for CUDA, resident for a CPU."""
         if batch not in self._totals:
-            taken = reserved(self.curve, batch) if self.device == "cuda" else self.alive(batch)
-            self._totals[batch] = taken + self.context
+            cuda = self.device == "cuda"
+            taken = reserved(self.curve, batch) if cuda else self.alive(batch) * (1 + CPU_KEPT)
+            self._totals[batch] = int(taken) + self.context
         return self._totals[batch]
 
     def with_margin(self, batch: int) -> int:
@@ -100,12 +103,7 @@ class MemoryPlan:
     def parts(self, batch: int) -> dict[str, int]:
         """Return the bytes of the whole by what they are for, at the moment of the peak; they sum up to `total`."""
         found = {kind: int(size) for kind, size in self.curve.at_peak(batch).items() if size >= 1}
-        rest = self.total(batch) - self.context - sum(found.values())
-        if self.device == "cuda":
-            found["kept by the allocator"] = rest
-        elif rest:
-            first = next(iter(found))
-            found[first] += rest
+        found["kept by the allocator"] = self.total(batch) - self.context - sum(found.values())
         found["context and workspace" if self.device == "cuda" else "program"] = self.context
         return found
 

@@ -16,6 +16,8 @@ from torch.optim import Optimizer
 from trivet.memory.ledger import AVERAGE, INPUT, LOSS, WEIGHTS
 from trivet.memory.plan import Device, MemoryPlan, as_on, scratch_of, step_as_on
 from trivet.memory.step import FakeTensors, account, fake_copy
+from trivet.models.kernels import use_fast_kernels
+from trivet.models.kernels.planned import kernels_without_values
 from trivet.models.model import Model
 from trivet.recipe.precisions import PRECISIONS
 from trivet.recipe.recipe import Recipe, make_recipe
@@ -116,6 +118,8 @@ class PlannedStep:
         self.recipe, self.module, self.device = recipe, model, device
         self.keeps_gradients = False
         self.task = build_task(model, recipe)
+        if device == "cpu":
+            use_fast_kernels(model)
         recompute(model, settings.recompute)
         _channels_last(model)
         frozen = settings.freeze_backbone >= 1
@@ -123,7 +127,8 @@ class PlannedStep:
         model.train()
         hold_statistics(model, settings.batch_norm, backbone_frozen=frozen)
         self.average = fake_copy(model) if settings.ema else None
-        optimizer = build_optimizer(model, settings)
+        fused = device == "cpu" and settings.precision != "16"
+        optimizer = build_optimizer(model, settings, fused=fused or None)
         self.real = fabric is not None
         if fabric is None:
             # Float16 and bfloat16 take the same bytes, and a CPU computes in the latter only.
@@ -157,7 +162,7 @@ class PlannedStep:
 
     def run(self) -> None:
         """Take one step; the average of the weights moves in place and takes nothing more."""
-        with nullcontext() if self.real else as_on(self.device):
+        with self._as_planned():
             take_step(
                 self.fabric,
                 self.network,
@@ -166,6 +171,16 @@ class PlannedStep:
                 self.wrapped,
                 clip_norm=self.recipe.train.clip_norm,
             )
+
+    @contextmanager
+    def _as_planned(self) -> Iterator[None]:
+        """Treat fake tensors as the device would treat its own."""
+        if self.real:
+            yield
+            return
+        kernels = kernels_without_values() if self.device == "cpu" else nullcontext()
+        with as_on(self.device), kernels:
+            yield
 
     @torch.no_grad()
     def validate(self) -> None:

@@ -60,9 +60,7 @@ def draw_memory(plan: MemoryPlan, batch: int, path: Path, *, title: str, memory:
     )
     top = max(plan.with_margin(batch), memory or 0) / unit
     axes.axhline(plan.total(batch) / unit, color="#0b0c0d", linewidth=1.1, linestyle="--")
-    told = f"process {plan.total(batch) / unit:.2f} {name}"
-    if plan.device == "cuda":
-        told += " with what the allocator keeps"
+    told = f"process {plan.total(batch) / unit:.2f} {name} with what the allocator keeps"
     axes.annotate(told, (0.01, plan.total(batch) / unit), xycoords=("axes fraction", "data"),
                   xytext=(0, 3), textcoords="offset points", fontsize=9.5, color="#0b0c0d")  # fmt: skip
     if memory is not None:

@@ -2,6 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from trivet.models.kernels.library import STAND_IN
 
 
 def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
@@ -22,6 +25,9 @@ def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
 
 def readable(*tensors: Tensor) -> bool:
     """Tell whether a kernel may read these plain tensors itself: nothing looks at PyTorch's operators as they run."""
+    if STAND_IN.get() is not None:
+        fake = all(isinstance(tensor, FakeTensor) for tensor in tensors)
+        return fake and all_plain(*tensors) and not torch.is_autocast_enabled("cpu")
     return all(type(tensor) is Tensor for tensor in tensors) and all_plain(*tensors) and not _watched()
 
 

@@ -26,7 +26,7 @@ def focal_sum(
         gamma: The exponent.
         smoothing: Label smoothing, 0-1.
     """
-    library, total = kernels(), torch.empty((), dtype=torch.float64)
+    library, total = kernels(), logits.new_empty((), dtype=torch.float64)
     assert library is not None, "can_sum_focal was asked"
     failed = library.trivet_focal(
         *(logits.data_ptr(), slope.data_ptr(), logits.numel(), gamma, smoothing, total.data_ptr()),
