@@ -3,8 +3,9 @@
     python benchmarks/inference.py IMAGE_FOLDER [--images 12] [--rounds 3] [--threads 2] [--model tf_efficientdet_d0 512]
         [--rarer 4] [--processes 2] [--int8]
 
-All open the file, letterbox, normalise, run the network, decode and suppress, one image at a time. They take turns, so
-that the machine's drift hits all alike; the first round warms up. The work around the network is what is left of an image's
+All open the file, letterbox, normalise, run the network, decode and suppress, one image at a time. Each has a process of its
+own, so that no side's waiting threads disturb another, and they take turns, so that the machine's drift hits all alike; the
+first round warms up. The work around the network is what is left of an image's
 time, file to boxes, outside ONNX Runtime and, by its own profile, in the nodes before and after the network's. Beside wall time stands processor time, which other
 programs on the machine disturb less. Random weights make the worst case for decoding (thousands of candidates):
 `--rarer` lowers the class logits until few anchors are candidates, as after training; `--rarer 0` leaves them.
@@ -105,24 +106,23 @@ def write_files(name: str, size: int, folder: Path, calibration: list[Path], sta
     return model
 
 
-def sides_of(
-    name: str, size: int, rarer: float, threads: int, folder: Path, calibration: list[Path]
-) -> dict[str, Side]:
-    state = random_state(name, rarer)
-    model = write_files(name, size, folder, calibration, state)
-    values = {"data.path": ".", "model.name": name, "model.size_hw": (size, size), "train.epochs": 1}
-    labels = LabelMap.from_names([str(i) for i in range(CLASSES)])
-    run = Run(
-        RunFolder(Path()), make_recipe(values), labels, model, DetectionTask(CLASSES, model.anchor_spec)
+def side_of(kind: str, given: argparse.Namespace) -> Side:
+    """Return what predicts one image, file to boxes: `effdet`, `torch`, or the path of an exported file."""
+    (name, size), rarer = given.model, given.rarer
+    model, state = build_model(name, classes=CLASSES).eval(), random_state(name, rarer)
+    if kind == "effdet":
+        return effdet_side(name, int(size), state, model)
+    if kind != "torch":
+        file = open_onnx(kind, threads=given.threads)
+        return lambda path: file.predict([read_image(path)])
+    load_weights(model, state)
+    values = {"data.path": ".", "model.name": name, "model.size_hw": (int(size),) * 2, "train.epochs": 1}
+    labels, task = (
+        LabelMap.from_names([str(i) for i in range(CLASSES)]),
+        DetectionTask(CLASSES, model.anchor_spec),
     )
-    sides: dict[str, Side] = {
-        "effdet": effdet_side(name, size, state, model),
-        "trivet torch": lambda path: list(predict(run, [path], threshold=0.0, batch=1)),
-    }
-    for precision in ("fp32", "int8") if calibration else ("fp32",):
-        file = open_onnx(folder / f"{precision}.onnx", threads=threads)
-        sides[f"trivet onnx {precision}"] = lambda path, file=file: file.predict([read_image(path)])
-    return sides
+    run = Run(RunFolder(Path()), make_recipe(values), labels, model, task)
+    return lambda path: list(predict(run, [path], threshold=0.0, batch=1))
 
 
 def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> tuple[float, float]:
@@ -156,76 +156,81 @@ def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> 
     return 1e3 * whole, statistics.median(around[1:]) / whole
 
 
-def compare(sides: dict[str, Side], paths: list[Path], rounds: int) -> None:
-    wall: dict[str, list[float]] = {side: [] for side in sides}
-    busy: dict[str, list[float]] = {side: [] for side in sides}
-    for number in range(rounds + 1):
-        for path in paths:
-            for side, one in sides.items():
-                begun, used = time.perf_counter(), time.process_time()
-                one(path)
-                if number:
-                    wall[side].append(1e3 * (time.perf_counter() - begun))
-                    busy[side].append(1e3 * (time.process_time() - used))
-    base, base_busy = (statistics.median(times["effdet"]) for times in (wall, busy))
-    for side in sides:
-        low, middle, high = statistics.quantiles(wall[side], n=4)
-        cpu = statistics.median(busy[side])
+class Worker:
+    """A process that predicts with one side, and waits in between."""
+
+    def __init__(self, kind: str, given: argparse.Namespace, *, threads: int) -> None:
+        command = [sys.executable, __file__, str(given.folder), "--work", kind, "--model", *given.model]
+        command += ["--threads", str(threads), "--rarer", str(given.rarer), "--images", str(given.images)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer()
+
+    def ask(self, first: int, count: int) -> None:
+        """Have it predict `count` images from number `first` on."""
+        assert self.process.stdin is not None, "it was opened as a pipe"
+        self.process.stdin.write(f"{first} {count}\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> tuple[float, float]:
+        """Return the seconds and the processor seconds that took."""
+        assert self.process.stdout is not None, "it was opened as a pipe"
+        wall, busy = self.process.stdout.readline().split()
+        return float(wall), float(busy)
+
+    def close(self) -> None:
+        """End it."""
+        self.process.communicate()
+
+
+def work(kind: str, given: argparse.Namespace) -> None:
+    """Be such a process."""
+    one, paths = side_of(kind, given), find_images([given.folder])[: given.images]
+    one(paths[0])
+    print("0 0", flush=True)
+    for line in sys.stdin:
+        first, count = map(int, line.split())
+        begun, used = time.perf_counter(), time.process_time()
+        for number in range(first, first + count):
+            one(paths[number % len(paths)])
+        print(time.perf_counter() - begun, time.process_time() - used, flush=True)
+
+
+def compare(kinds: dict[str, str], given: argparse.Namespace) -> None:
+    """Let one process a side take turns, image by image."""
+    workers = {side: Worker(kind, given, threads=given.threads) for side, kind in kinds.items()}
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in kinds}
+    for number in range((given.rounds + 1) * given.images):
+        for side, worker in workers.items():
+            worker.ask(number, 1)
+            taken = worker.answer()
+            if number >= given.images:
+                times[side].append(taken)
+    for worker in workers.values():
+        worker.close()
+    base, base_busy = (statistics.median(column) for column in zip(*times["effdet"], strict=True))
+    for side, rows in times.items():
+        wall, busy = zip(*rows, strict=True)
+        low, middle, high = statistics.quantiles(wall, n=4)
+        cpu = statistics.median(busy)
         print(
-            f"  {side:18} {middle:7.1f} ms ({low:.1f}-{high:.1f}), processor {cpu:7.1f} ms;"
-            f" effdet takes {base / middle:.2f} x, {base_busy / cpu:.2f} x in processor time"
+            f"  {side:18} {1e3 * middle:7.1f} ms ({1e3 * low:.1f}-{1e3 * high:.1f}), processor {1e3 * cpu:7.1f} ms;"
+            f" effdet takes {base / middle:.2f} x, {base_busy / cpu:.2f} x in processor time",
+            flush=True,
         )
 
 
-def work(kind: str, file: str, name: str, size: int, rarer: float, folder: Path, images: int) -> None:
-    """One of several processes: says when it is ready, waits for a line, predicts, says how long it took."""
-    torch.set_num_threads(1)
-    paths = find_images([folder])
-    if kind == "effdet":
-        one = effdet_side(name, size, random_state(name, rarer), build_model(name, classes=CLASSES))
-    else:
-        opened = open_onnx(file, threads=1)
-        one = lambda path: opened.predict([read_image(path)])  # noqa: E731
-    one(paths[0])
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for number in range(images):
-        one(paths[number % len(paths)])
-    print("done", flush=True)
-
-
-def throughput(kind: str, file: Path, given: argparse.Namespace) -> float:
-    """Return images a second of several processes together."""
-    command = [
-        sys.executable,
-        __file__,
-        str(given.folder),
-        "--work",
-        kind,
-        str(file),
-        "--model",
-        *given.model,
-    ]
-    command += ["--images", str(given.images), "--rarer", str(given.rarer)]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(given.processes)
-    ]
-    for process in processes:
-        assert process.stdout is not None, "it was opened as a pipe"
-        assert process.stdout.readline() == "ready\n", "the process failed"
+def throughput(kind: str, given: argparse.Namespace) -> float:
+    """Return images a second of several processes together, each with one thread."""
+    workers = [Worker(kind, given, threads=1) for _ in range(given.processes)]
     begun = time.perf_counter()
-    for process in processes:
-        assert process.stdin is not None, "it was opened as a pipe"
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        assert process.stdout is not None, "it was opened as a pipe"
-        assert process.stdout.readline() == "done\n", "the process failed"
+    for worker in workers:
+        worker.ask(0, 3 * given.images)
+    for worker in workers:
+        worker.answer()
     seconds = time.perf_counter() - begun
-    for process in processes:
-        process.communicate()
-    return given.processes * given.images / seconds
+    for worker in workers:
+        worker.close()
+    return given.processes * 3 * given.images / seconds
 
 
 def main() -> None:
@@ -240,33 +245,29 @@ def main() -> None:
     options.add_argument("--rarer", type=float, default=4.0, help="lowers every class logit")
     options.add_argument("--int8", action="store_true")
     options.add_argument("--processes", type=int, default=2)
-    options.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    options.add_argument("--work", help=argparse.SUPPRESS)
     given = options.parse_args()
     name, size = given.model[0], int(given.model[1])
+    torch.set_num_threads(given.threads)
     keep_freed_memory()
     if given.work:
-        work(*given.work, name, size, given.rarer, given.folder, given.images)
+        work(given.work, given)
         return
-    torch.set_num_threads(given.threads)
     paths = find_images([given.folder])[: given.images]
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
-        sides = sides_of(name, size, given.rarer, given.threads, folder, paths if given.int8 else [])
+        write_files(name, size, folder, paths if given.int8 else [], random_state(name, given.rarer))
+        files = sorted(folder.glob("*.onnx"))
+        kinds = {"effdet": "effdet", "trivet torch": "torch"}
+        kinds |= {f"trivet onnx {file.stem}": str(file) for file in files}
         print(f"{name} at {size}, {len(paths)} images x {given.rounds}, {given.threads} threads", flush=True)
-        compare(sides, paths, given.rounds)
-        for file in sorted(folder.glob("????.onnx")):
+        compare(kinds, given)
+        for file in files:
             whole, share = share_around(file, paths, given.threads, folder)
             print(f"  around the network, {file.stem}: {share:.1%} of {whole:.1f} ms (profiled)", flush=True)
-        if given.processes:
-            for kind, file in [
-                ("effdet", folder / "fp32.onnx"),
-                *(("onnx", file) for file in sorted(folder.glob("????.onnx"))),
-            ]:
-                rate = throughput(kind, file, given)
-                print(
-                    f"  {given.processes} processes, one thread each, {kind} {file.stem}: {rate:.2f} images/s",
-                    flush=True,
-                )
+        for side, kind in kinds.items() if given.processes else ():
+            rate = throughput(kind, given)
+            print(f"  {given.processes} processes, one thread each, {side}: {rate:.2f} images/s", flush=True)
 
 
 if __name__ == "__main__":
