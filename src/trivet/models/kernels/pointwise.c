@@ -26,7 +26,7 @@ int trivet_pointwise(const Map *x, const float *weight, const float *bias, float
 {
     const long inputs = x->channels, most = panel_rows(inputs + outputs);
     const long parts = block_count((rows + most - 1) / most, MOST_PARTS);
-    Vec *packed = zeros(inputs * blocks_of(outputs)), *start = zeros(blocks_of(outputs));
+    Vec *packed = room(inputs * blocks_of(outputs)), *start = zeros(blocks_of(outputs));
     double *seen = moments ? calloc(2 * parts * outputs, sizeof(double)) : NULL;
     long counts[MOST_PARTS];
     int failed = !packed || !start || (moments && !seen);
@@ -35,7 +35,7 @@ int trivet_pointwise(const Map *x, const float *weight, const float *bias, float
     if (bias) memcpy(start, bias, sizeof(float) * outputs);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        Vec *scratch = zeros(blocks_of(most * inputs) + 2 * blocks_of(outputs));
+        Vec *scratch = room(blocks_of(most * inputs) + 2 * blocks_of(outputs));
         float *sums = (float *)(scratch + blocks_of(most * inputs));
         failed |= !scratch;
 #pragma omp for schedule(static)
@@ -169,7 +169,7 @@ int trivet_pointwise_backward(const Map *x, const float *weight, const Map *y, c
     const Plan plan = plan_of(x, y, dy, rows);
     const long inputs = x->channels, outputs = y->channels, width = padded(inputs), most = plan.most;
     const long groups = plan.images * plan.pieces, part = outputs * width, own = plan.kinds * inputs + outputs;
-    Vec *packed = zeros(outputs * blocks_of(inputs)), *parts = dweight ? zeros(groups * part / LANES) : NULL;
+    Vec *packed = room(outputs * blocks_of(inputs)), *parts = dweight ? room(groups * part / LANES) : NULL;
     double *seen = calloc(groups * own, sizeof(double));
     int failed = !packed || (dweight && !parts) || !seen;
     if (failed) return free(packed), free(parts), free(seen), 1;
@@ -183,15 +183,16 @@ int trivet_pointwise_backward(const Map *x, const float *weight, const Map *y, c
 #pragma omp for schedule(static)
         for (long b = 0; b < groups; b++) {
             const long image = b / plan.pieces, piece = b % plan.pieces, of_image = rows / plan.images;
+            const long begin = image * of_image + block_start(piece, plan.pieces, of_image);
             const long end = image * of_image + block_start(piece + 1, plan.pieces, of_image);
             double *mine = seen + b * own;
-            for (long row = image * of_image + block_start(piece, plan.pieces, of_image), count; row < end && scratch;
-                 row += count) {
+            for (long row = begin, count; row < end && scratch; row += count) {
                 count = end - row < most ? end - row : most;
                 read_gradient(y, dy, row, count, up, outputs);
                 if (dweight) {
                     read_map(x, row, count, as_read, width);
-                    multiply_transposed(up, outputs, outputs, as_read, width, count, (float *)parts + b * part);
+                    multiply_transposed(up, outputs, outputs, as_read, width, count, (float *)parts + b * part,
+                                        row == begin);
                 }
                 for (long r = 0; r < count && dbias; r++)
                     for (long n = 0; n < outputs; n++) mine[plan.kinds * inputs + n] += (double)up[r * outputs + n];

@@ -88,15 +88,15 @@ static inline void multiply(const float *a, long lda, long rows, long depth, con
     }
 }
 
-/* sum[M, V vectors] += b[rows, M] transposed times a[rows, V vectors]. */
+/* sum[M, V vectors] += b[rows, M] transposed times a[rows, V vectors]; = where it is `fresh`. */
 INLINE void outer_tile(const int M, const int V, const float *b, long ldb, const float *a, long lda, long rows,
-                       float *sum, long lds)
+                       float *sum, long lds, int fresh)
 {
     Vec sums[MOST_SUMS];
 #pragma GCC unroll 12
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) sums[m * V + v] = load(sum + m * lds + v * LANES, LANES);
+        for (int v = 0; v < V; v++) sums[m * V + v] = fresh ? (Vec){0} : load(sum + m * lds + v * LANES, LANES);
     for (long r = 0; r < rows; r++, a += lda, b += ldb) {
 #pragma GCC unroll 12
         for (int m = 0; m < M; m++) {
@@ -112,29 +112,30 @@ INLINE void outer_tile(const int M, const int V, const float *b, long ldb, const
 }
 
 INLINE void outer_tiles(const int V, const float *b, long ldb, const float *a, long lda, long rows, long count,
-                        float *sum, long lds)
+                        float *sum, long lds, int fresh)
 {
     long m = 0;
 #define DOWN(M)                                                                                                      \
-    for (; m + (M) <= count; m += (M)) outer_tile(M, V, b + m, ldb, a, lda, rows, sum + m * lds, lds);
+    for (; m + (M) <= count; m += (M)) outer_tile(M, V, b + m, ldb, a, lda, rows, sum + m * lds, lds, fresh);
     DOWN(TALL(V)) DOWN(4) DOWN(1)
 #undef DOWN
 }
 
-/* sum[count, lda] += b[rows, count] transposed times a[rows, lda], where lda is a number of whole vectors. */
+/* sum[count, lda] += b[rows, count] transposed times a[rows, lda], where lda is a number of whole vectors; = where the sum
+   is `fresh`. */
 static inline void multiply_transposed(const float *b, long ldb, long count, const float *a, long lda, long rows,
-                                       float *sum)
+                                       float *sum, int fresh)
 {
     const long vectors = lda / LANES;
     for (long first = 0; first < vectors; first += MOST_V) {
         const float *from = a + first * LANES;
         float *to = sum + first * LANES;
         switch (vectors - first < MOST_V ? vectors - first : MOST_V) {
-        case 1: outer_tiles(1, b, ldb, from, lda, rows, count, to, lda); break;
-        case 2: outer_tiles(2, b, ldb, from, lda, rows, count, to, lda); break;
+        case 1: outer_tiles(1, b, ldb, from, lda, rows, count, to, lda, fresh); break;
+        case 2: outer_tiles(2, b, ldb, from, lda, rows, count, to, lda, fresh); break;
 #if MOST_V == 4
-        case 3: outer_tiles(3, b, ldb, from, lda, rows, count, to, lda); break;
-        case 4: outer_tiles(4, b, ldb, from, lda, rows, count, to, lda); break;
+        case 3: outer_tiles(3, b, ldb, from, lda, rows, count, to, lda, fresh); break;
+        case 4: outer_tiles(4, b, ldb, from, lda, rows, count, to, lda, fresh); break;
 #endif
         }
     }

@@ -31,10 +31,16 @@ INLINE void store(float *to, Vec v, long lanes)
     else memcpy(to, &v, sizeof(float) * lanes);
 }
 
+/* Room for `count` vectors that are yet to be written, or NULL without memory. */
+static inline Vec *room(long count)
+{
+    return aligned_alloc(sizeof(Vec) < 64 ? 64 : sizeof(Vec), (sizeof(Vec) * count + 63) / 64 * 64);
+}
+
 /* `count` vectors of zeros, or NULL without memory. */
 static inline Vec *zeros(long count)
 {
-    Vec *found = aligned_alloc(sizeof(Vec) < 64 ? 64 : sizeof(Vec), (sizeof(Vec) * count + 63) / 64 * 64);
+    Vec *found = room(count);
     if (found) memset(found, 0, sizeof(Vec) * count);
     return found;
 }
