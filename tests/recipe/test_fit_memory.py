@@ -10,7 +10,7 @@ from trivet.memory.plan import GIB, MIB
 from trivet.models.build import build_model
 from trivet.models.kernels import use_fast_kernels
 from trivet.models.kernels.library import kernels
-from trivet.recipe.fit_memory import measure_on_device, settle
+from trivet.recipe.fit_memory import _does_not_fit, measure_on_device, settle
 from trivet.recipe.host_memory import check_host, host_need
 from trivet.recipe.plan import advise
 from trivet.recipe.planned_step import plan_recipe
@@ -75,6 +75,15 @@ def test_a_batch_that_runs_but_takes_too_much_is_left():
 def test_where_nothing_runs_the_error_says_so():
     with pytest.raises(UsageError, match="at every batch down to 1"):
         settle(_plan(), 8, 8, 8 * GIB, Card(holds=0))
+
+
+def test_a_refusal_names_what_was_given_and_matters():
+    plan, fixed = _plan(), ["data.path", "train.minutes", "train.batch"]
+    with pytest.raises(UsageError, match=r"into 4,096 MiB while train\.batch stays as given"):
+        raise _does_not_fit(plan, 8, 4 * GIB, fixed)
+    error = _does_not_fit(plan, 8, 512 * MIB, fixed)
+    assert error.hint is not None
+    assert "before it has a model" in error.hint
 
 
 @pytest.fixture(scope="module")

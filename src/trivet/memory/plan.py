@@ -26,7 +26,7 @@ LOW_PRECISION: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "16": torch.
 CUDA_CONTEXT = 1315 * MIB
 """The CUDA context, the libraries' loaded kernels and their workspaces: one number, the median of what a process takes
 beyond its allocator in the ResNet-50 series measured on an H100 (`benchmarks/plan_gpu.md`). Smaller cards take less."""
-CPU_CONTEXT = 16 * MIB
+CPU_CONTEXT = 12 * MIB
 """What oneDNN's generated code and Python's objects add to the heap during training (`benchmarks/plan_accuracy.md`)."""
 CPU_PROGRAM = 820 * MIB
 """The resident memory of `fit` when its model is made: Python, Trivet and its libraries, and what reading the data left."""

@@ -24,6 +24,15 @@ Measure = Callable[[int], int]
 """A batch -> the bytes that two steps and a validation at the worst case took; raises where they do not fit."""
 Measuring = Callable[[Recipe, int, int], Measure]
 """A recipe, its classes and the most boxes of an image -> what measures it."""
+TAKES_MEMORY = (
+    "model.name",
+    "model.size_hw",
+    "train.batch",
+    "train.accumulate",
+    "train.precision",
+    "train.recompute",
+)
+"""Recipe keys that say how much training takes."""
 OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 
 
@@ -52,11 +61,7 @@ def choose_for_memory(
     if not plan.fits(recipe.train.batch, memory):
         advice = advise(recipe, plan, memory, classes=classes, device=device, boxes=boxes, fixed=fixed)
         if advice is None:
-            raise UsageError(
-                f"training takes {plan.with_margin(recipe.train.batch) / MIB:,.0f} MiB, and nothing makes it fit into "
-                f"{memory / MIB:,.0f} MiB while {', '.join(sorted(fixed))} stay as given",
-                "give a smaller --batch, --size or --model, or more --memory",
-            )
+            raise _does_not_fit(plan, recipe.train.batch, memory, fixed)
         told = (
             f"{memory / MIB:,.0f} MiB hold {advice.plan.with_margin(advice.batch) / MIB:,.0f}: {advice.why}"
         )
@@ -71,6 +76,19 @@ def choose_for_memory(
     if measuring is not None:
         plan = _verify(draft, plan, memory, measuring(draft.recipe(), classes, boxes))
     return plan
+
+
+def _does_not_fit(plan: MemoryPlan, batch: int, memory: int, fixed: list[str]) -> UsageError:
+    given = [key for key in sorted(fixed) if key in TAKES_MEMORY]
+    told = f" while {', '.join(given)} {'stays' if len(given) == 1 else 'stay'} as given" if given else ""
+    hint = "give a smaller --batch, --size or --model, or more --memory"
+    if plan.context >= memory:
+        hint = f"the program takes {plan.context / MIB:,.0f} MiB before it has a model: give more --memory"
+    return UsageError(
+        f"training takes {plan.with_margin(batch) / MIB:,.0f} MiB, and nothing makes it fit into "
+        f"{memory / MIB:,.0f} MiB{told}",
+        hint,
+    )
 
 
 def most_boxes(train: Dataset) -> int:

@@ -41,18 +41,18 @@ def modules_table(plan: MemoryPlan, batch: int) -> Table:
     return table
 
 
-def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> Table:
-    """Return what each remedy saves and costs.
+def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> RenderableType:
+    """Return what each remedy saves and costs, and below it the arguments, each in one piece for pasting.
 
     Args:
         rows: Name, bytes saved, largest batch with it, what it costs, its arguments.
     """
-    table = Table("remedy", "saves", "largest batch", "costs", "trivet fit ...")
+    table = Table("remedy", "saves", "largest batch", "costs")
     table.columns[1].justify = table.columns[2].justify = "right"
-    table.columns[4].overflow = "fold"  # arguments are whole, whatever the terminal's width
-    for name, saves, largest, cost, arguments in rows:
-        table.add_row(name, size_text(saves), str(largest), cost, arguments)
-    return table
+    for name, saves, largest, cost, _ in rows:
+        table.add_row(name, size_text(saves), str(largest), cost)
+    width = max((len(name) for name, *_ in rows), default=0)
+    return Group(table, *(Text(f"{name:<{width}}  {arguments}") for name, *_, arguments in rows))
 
 
 def family_table(rows: Sequence[Mapping[str, object]]) -> Table:
