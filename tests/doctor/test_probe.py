@@ -277,3 +277,109 @@ def test_a_wrapped_optimizer_is_the_one_behind_it():
             scheduler.step()
     assert [(made.kind, made.steps) for made in doctor.trace().optimizers] == [("SGD", 8)]
     assert doctor.diagnose().findings == []
+
+
+class Rested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, values):
+        return self.last(self.first(values).relu())
+
+
+def trained_under(probe, steps, *, before=lambda step: None):
+    model = Rested()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(steps):
+        before(step)
+        optimizer.zero_grad()
+        F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_between_recorded_steps_torch_is_as_it_was_but_for_the_outermost_model():
+    plain = nn.Module.__call__, torch.Tensor.detach, torch.relu, nn.utils.clip_grad_norm_
+    seen = {}
+
+    def look(step):
+        now = nn.Module.__call__, torch.Tensor.detach, torch.relu, nn.utils.clip_grad_norm_
+        seen[step] = now == plain, "__call__" in vars(Rested)
+
+    with Probe() as probe:
+        trained_under(probe, 80, before=look)
+    assert seen[10] == (False, False)
+    assert seen[40] == (True, True)
+    assert [step for step in range(20, 80) if not seen[step][0]] == [20, 70]
+    assert "__call__" not in vars(Rested)
+    trace = probe.trace()
+    assert (trace.steps, len(trace.loss_curve), trace.models[0].steps_in_train) == (80, 80, 80)
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_gradients_are_judged_rightly_after_a_rest(clears):
+    with Probe() as probe:
+        model = Rested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for _ in range(80):
+            if clears:
+                optimizer.zero_grad(set_to_none=False)
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+    judged = probe.training.optimizers[0].trace
+    assert judged.judged == 21
+    assert judged.stale == (0 if clears else judged.judged)
+
+
+def test_a_loss_that_breaks_between_recorded_steps_is_looked_into_at_once():
+    with Probe() as probe:
+        model = Rested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for step in range(45):
+            optimizer.zero_grad()
+            scale = float("nan") if step == 30 else 1.0
+            (F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))) * scale).backward()
+            optimizer.step()
+            if step == 30:
+                assert probe.session.recording
+                nn.init.normal_(model.last.weight)
+    assert probe.training.backward.first_not_finite == 30
+    assert {30, 31, 34} <= {step.step for step in probe.recorded}
+
+
+def test_modes_and_evaluations_are_seen_between_recorded_steps():
+    def evaluate(step):
+        if step == 45:
+            model.eval()
+            with torch.no_grad():
+                model(torch.randn(6, 4))
+                model(torch.randn(6, 4))
+
+    with Probe() as probe:
+        model = Rested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(60):
+            evaluate(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+    seen = probe.modules.roots[id(model)]
+    assert (seen.steps["train"], seen.steps["eval"]) == (45, 15)
+    assert (seen.evaluations_in_eval, seen.ever_eval) == (1, True)
+
+
+def test_nothing_rests_while_steps_are_kept_for_proofs():
+    wrapped = []
+    with watch(prove=True) as doctor:
+        model = Rested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(40):
+            values = torch.randn(6, 4, generator=draw)
+            optimizer.zero_grad()
+            F.cross_entropy(model(values), values[:, :2].argmax(1)).backward()
+            optimizer.step()
+            wrapped.append("__call__" not in vars(Rested))
+    assert wrapped.index(False) >= 31
+    assert len(doctor._catch.steps) == 32

@@ -75,6 +75,7 @@ class Catch:
         self._seen: set[tuple[float, ...]] = set()
         self._bytes = 0
         self._done = False
+        self._session.held = True
         probe.modules.before_root.append(self._enter)
         probe.modules.after_root.append(self._leave)
         probe.training.on_losses.append(self._close)
@@ -208,6 +209,7 @@ class Catch:
 
     def _end(self) -> None:
         self._done = True
+        self._session.held = False
         self._recorder.tape = None
         self._tapes = []
         self._pop()

@@ -30,6 +30,7 @@ class OptimizerTrace:
         steps: How often it stepped.
         stale, judged: Steps for which the gradients of the step before were still there when the next backward
             began, of those where this was looked at.
+        whole_windows: Windows between two steps in which all backward passes were looked at.
         windows, cancelled: Windows between two steps with several backward passes; of these the ones in which
             gradients were cleared between the passes.
         steps_foreign: Recorded steps at which it held tensors that their model had given up.
@@ -50,6 +51,7 @@ class OptimizerTrace:
     clear_place: Place | None = None
     stale: int = 0
     judged: int = 0
+    whole_windows: int = 0
     windows: int = 0
     cancelled: int = 0
     emptied: int = 0

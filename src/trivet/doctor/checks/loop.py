@@ -37,7 +37,9 @@ def accumulation_cancelled(trace: Trace) -> Iterator[Finding]:
     """Gradients of several backward passes of which all but the last are cleared."""
     need_steps(trace, 3)
     for optimizer in trace.optimizers:
-        often = optimizer.cancelled >= 0.5 * optimizer.steps  # else steps are left out for some other reason
+        often = (
+            optimizer.cancelled >= 0.5 * optimizer.whole_windows
+        )  # else steps are left out for some other reason
         if optimizer.windows >= 3 and optimizer.cancelled >= 0.9 * optimizer.windows and often:
             yield Finding(
                 "accumulation-cancelled",

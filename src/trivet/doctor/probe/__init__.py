@@ -24,13 +24,11 @@ from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
-from trivet.doctor.probe.training import TrainingWatch
+from trivet.doctor.probe.training import LOOK_AGAIN, TrainingWatch
 from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
-LOOK_AGAIN = 5
-"""Steps between two looks at what requires a gradient."""
 WITNESSES = 16
 """Weights whose update is measured."""
 _watching: "Probe | None" = None
@@ -93,6 +91,8 @@ class Probe:
             ):  # a torch that has moved something: the rest is watched all the same
                 watch.install(self._patches)
         self._patches.wrap(torch.jit, "script", self._wrap_script)
+        self.session.on_rest += [self._patches.rest, self.modules.rest]
+        self.session.on_wake += [self.modules.wake, self._patches.wake, self.training.resume]
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
         self.modules.observers.append(self.cuts.observe)

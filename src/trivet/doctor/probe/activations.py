@@ -59,8 +59,8 @@ class ActivationWatch:
     def install(self, patches: Patches) -> None:
         """Wrap ReLU (what `nn.ReLU` and `functional.relu` call too) and observe modules."""
         for name in RELUS:
-            patches.wrap(torch, name, self._wrap)
-            patches.wrap(torch.Tensor, name, self._wrap)
+            patches.wrap(torch, name, self._wrap, rests=True)
+            patches.wrap(torch.Tensor, name, self._wrap, rests=True)
         self.modules.observers.append(self._observe)
 
     def know(self, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.probe.cuts import cut_in_source
+from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _fill_exception(probe: "Probe", trace: Trace) -> None:
     trace.exception = ExceptionTrace(type(fault).__name__, str(fault))
     trace.exception = describe_exception(fault, probe.training.failed_forward, probe.training.failed_graph)
     if trace.exception.places[:1] != trace.exception.forward[:1] or not trace.exception.forward:
-        trace.exception.failed = probe.modules.failed
+        trace.exception.failed = describe_failure(fault, probe.modules.place_of)
 
 
 def _fill_data(probe: "Probe", trace: Trace) -> None:

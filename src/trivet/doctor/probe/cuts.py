@@ -44,8 +44,8 @@ class CutWatch:
     def install(self, patches: Patches) -> None:
         """Wrap the methods of `torch.Tensor`, and `torch.tensor`."""
         for name in METHODS:
-            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
-        patches.wrap(torch, "tensor", self._wrap_tensor)
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name), rests=True)
+        patches.wrap(torch, "tensor", self._wrap_tensor, rests=True)
 
     def ordered(self) -> list[Cut]:
         """Return the cuts, the surest first."""

@@ -1,5 +1,7 @@
 """Describes what is brought to a model: by `load_state_dict`, as its input, or in the call that failed."""
 
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,11 +35,23 @@ def describe_load(module: nn.Module, state: Any, *, strict: bool) -> list[LoadTr
     ]
 
 
-def describe_failure(module: nn.Module, args: tuple[Any, ...], place: Place | None) -> FailureTrace:
-    """Return the record of a layer whose forward raised."""
-    tensors = [value for value in args if isinstance(value, torch.Tensor)]
+def describe_failure(
+    fault: BaseException, place_of: Callable[[nn.Module], Place | None]
+) -> FailureTrace | None:
+    """Return the record of the innermost layer of torch whose forward raised, or `None` when none did."""
+    found = None
+    for frame, _ in traceback.walk_tb(fault.__traceback__):
+        code = frame.f_code
+        if code.co_name != "forward" or not code.co_argcount:
+            continue
+        layer, *args = (frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount])
+        if isinstance(layer, nn.Module) and type(layer).__module__.startswith("torch.nn"):
+            found = layer, args
+    if found is None:
+        return None
+    tensors = [value for value in found[1] if isinstance(value, torch.Tensor)]
     given = ", ".join(f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}" for value in tensors)
-    return FailureTrace(repr(module).splitlines()[0][:200], given, place)
+    return FailureTrace(repr(found[0]).splitlines()[0][:200], given, place_of(found[0]))
 
 
 def describe_input(

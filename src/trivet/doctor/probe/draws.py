@@ -16,7 +16,7 @@ from torch.utils.data import RandomSampler, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from trivet.doctor.probe.modules import RootRecord
-from trivet.doctor.probe.session import Patches, Session, compiling
+from trivet.doctor.probe.session import Patches, Session, compiling, is_compiling
 from trivet.doctor.signals import OrderTrace, RandomTrace
 from trivet.doctor.source import Place, parsed, place_of_frame, user_frames, user_place, whole_statement
 
@@ -86,11 +86,13 @@ class DrawWatch:
         session = self.session
 
         def draw(*args: Any, **kwargs: Any) -> Any:
-            if compiling() or not session.active or not getattr(session.local, "depth", 0):
+            if is_compiling() or torch.is_grad_enabled() or not getattr(session.local, "depth", 0):
+                return original(*args, **kwargs)
+            if compiling() or not session.active:
                 return original(*args, **kwargs)
             root: RootRecord | None = getattr(session.local, "root", None)
             module = root.ref() if root is not None else None
-            if module is not None and not module.training and not torch.is_grad_enabled():
+            if module is not None and not module.training:
                 rate = args[1] if flag == 2 and len(args) > 1 else kwargs.get("dropout_p", 0.0)
                 acts = bool(args[flag]) if flag >= 0 and len(args) > flag else flag < 0
                 if flag < 0 and len(args) > 4:

@@ -32,7 +32,6 @@ class Entry:
     frozen_sample: torch.Tensor | None = None
     calls: "CallRecord | None" = None
     looked: int = 0
-    trainable: bool = True
 
 
 class Ledger:
@@ -41,6 +40,7 @@ class Ledger:
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
         self.looks = 0
+        self._trainable: list[tuple[weakref.ref[torch.Tensor], bool]] = []
 
     def find(self, tensor: torch.Tensor) -> Entry | None:
         """Return the entry of a tensor, if it has one."""
@@ -89,7 +89,7 @@ class Ledger:
         for tensor, entry in pairs:
             trace = entry.trace
             trace.observed += 1
-            entry.looked, entry.trainable = self.looks, tensor.requires_grad
+            entry.looked = self.looks
             trace.requires_grad = trace.requires_grad or tensor.requires_grad
             gradient = grads.get(id(entry))
             if gradient is not None:
@@ -103,6 +103,7 @@ class Ledger:
             if norm is not None:
                 _keep(trace.weight_norms, norm)
             self._compare(tensor, entry, norm)
+        self._trainable = [(entry.ref, tensor.requires_grad) for tensor, entry in pairs]
         total = sum(value * value for value in grads.values()) ** 0.5
         weight = sum(value * value for value in weights.values()) ** 0.5
         return total, weight, total - total == 0 and weight - weight == 0
@@ -110,9 +111,9 @@ class Ledger:
     def changed_phase(self) -> bool:
         """Whether a parameter was frozen, or set free, since it was last observed."""
         return any(
-            tensor.requires_grad != entry.trainable
-            for tensor, entry in self.alive()
-            if entry.looked == self.looks
+            tensor.requires_grad != trainable
+            for ref, trainable in self._trainable
+            if (tensor := ref()) is not None
         )
 
     def look_for_change(self) -> None:

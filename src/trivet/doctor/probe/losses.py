@@ -13,7 +13,7 @@ from torch import nn
 
 from trivet.doctor.graph import place_of_node, without_reshapes
 from trivet.doctor.probe.modules import ModuleWatch
-from trivet.doctor.probe.session import Patches, Session, Sparse, compiling
+from trivet.doctor.probe.session import Patches, Session, Sparse, compiling, is_compiling
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace import LossTrace
 
@@ -57,8 +57,12 @@ class LossWatch:
     def _wrap(self, name: str, original: Any) -> Any:
         signature = inspect.signature(original)
 
+        session, sparse = self.session, self.sparse
+
         def loss(*args: Any, **kwargs: Any) -> Any:
-            if not self.session.active or compiling() or getattr(self.session.local, "in_loss", False):
+            if is_compiling() or (session.resting and session.steps < sparse.next):
+                return original(*args, **kwargs)
+            if not session.active or compiling() or getattr(session.local, "in_loss", False):
                 return original(*args, **kwargs)
             self.session.local.in_loss = True
             try:

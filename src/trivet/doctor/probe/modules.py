@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trivet.doctor.probe.describe import describe_failure, describe_input, describe_load
-from trivet.doctor.probe.session import Patches, Session, compiling, is_compiling
+from trivet.doctor.probe.describe import describe_input, describe_load
+from trivet.doctor.probe.session import Patches, Replaced, Session, compiling, is_compiling
 from trivet.doctor.source import Place, user_place
-from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
+from trivet.doctor.trace import InputTrace, LoadTrace
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
@@ -59,6 +59,14 @@ class RootRecord:
     switches: dict[bool, Place | None] = field(default_factory=dict)
     input: InputTrace | None = None
 
+    def note_training(self, module: nn.Module) -> None:
+        """Note the mode of a forward with gradients."""
+        if module.training:
+            self.pending = "train"
+        else:
+            self.ever_eval = True
+            self.pending = self.pending or "eval"
+
 
 class ModuleWatch:
     """Records modules while they are made, called, switched and loaded."""
@@ -73,7 +81,6 @@ class ModuleWatch:
         self.loads: list[LoadTrace] = []
         self._frozen: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
         self.compiled = False
-        self.failed: FailureTrace | None = None
         self.called = False
         """Whether a module with parameters was called."""
         self.unseen: Callable[[], bool] = lambda: True
@@ -83,16 +90,34 @@ class ModuleWatch:
         """Called with (module, arguments, output) for every call in a recorded step: the place for more signals."""
         self.before_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]] = []
         self.after_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]] = []
-        """Called around every call of a module by the user's own code, at every step."""
+        """Called around every call of a module by the user's own code, but for those of training while at rest."""
+        self.at_rest: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]] = []
+        """Called before the calls of training while the session is at rest; they must cost next to nothing."""
+        self._outer: dict[int, tuple[weakref.ref[nn.Module], RootRecord]] = {}
+        self._of_roots: list[Replaced] = []
 
     def install(self, patches: Patches) -> None:
         """Wrap construction, calls, mode switches and `load_state_dict` of `nn.Module`."""
         patches.wrap(nn.Module, "__init__", self._wrap_init)
         patches.wrap(nn.Module, "register_parameter", self._wrap_register)
-        patches.wrap(nn.Module, "__call__", self._wrap_call)
+        patches.wrap(nn.Module, "__call__", self._wrap_call, rests=True)
         patches.wrap(nn.Module, "train", self._wrap_train)
         patches.wrap(nn.Module, "requires_grad_", self._wrap_freeze)
         patches.wrap(nn.Module, "load_state_dict", self._wrap_load)
+        patches.on_undo(self.wake)
+
+    def rest(self) -> None:
+        """Watch the calls of the classes of known outermost modules alone, now that those of all are not wrapped."""
+        kinds = {type(held) for ref, _ in self._outer.values() if (held := ref()) is not None}
+        for kind in kinds - {nn.Module}:
+            original, own = kind.__call__, "__call__" in vars(kind)
+            self._of_roots.append(Replaced(kind, "__call__", original, self._wrap_root(original), own))
+            self._of_roots[-1].replace()
+
+    def wake(self) -> None:
+        """Leave these classes as they were."""
+        while self._of_roots:
+            self._of_roots.pop().put_back()
 
     def place_of(self, module: nn.Module) -> Place | None:
         """Where a module was made."""
@@ -187,11 +212,7 @@ class ModuleWatch:
                             watch._note_evaluation(unwrapped(self))
                     if session.recording:
                         watch._enter(self, args)
-                try:
-                    output = original(self, *args, **kwargs)
-                except Exception:
-                    watch._note_failure(self, args)
-                    raise
+                output = original(self, *args, **kwargs)
                 with session.shielded():
                     if session.recording:
                         for observe in watch.observers:
@@ -205,6 +226,38 @@ class ModuleWatch:
 
         return call
 
+    def _wrap_root(self, original: Any) -> Any:
+        """A call that sees which mode a known outermost module trains in, and leaves everything else out."""
+        session, local, watch = self.session, self.session.local, self
+        whole = self._wrap_call(original)
+
+        def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if is_compiling():
+                return original(self, *args, **kwargs)
+            if getattr(local, "depth", 0) and session.resting:
+                return original(self, *args, **kwargs)
+            known = watch._outer.get(id(self))
+            if (
+                known is None
+                or known[0]() is not self
+                or not session.resting
+                or not session.active
+                or not torch.is_grad_enabled()
+                or torch.is_inference_mode_enabled()
+            ):
+                return whole(self, *args, **kwargs)
+            known[1].note_training(self)
+            local.depth = 1
+            try:
+                with session.shielded():
+                    for see in watch.at_rest:
+                        see(self, args, kwargs)
+                return original(self, *args, **kwargs)
+            finally:
+                local.depth = 0
+
+        return call
+
     def _wrap_train(self, original: Any) -> Any:
         watch, local = self, self.session.local
 
@@ -212,6 +265,8 @@ class ModuleWatch:
             outer = getattr(local, "switching", None)
             if outer == bool(mode) or not watch.session.active or compiling():
                 return original(self, mode)
+            if watch.session.resting and self.training == bool(mode) and id(self) in watch.switched:
+                return original(self, mode)  # as loops do that call `train` at every step
             local.switching = bool(mode)
             try:
                 place = user_place()
@@ -251,16 +306,10 @@ class ModuleWatch:
         if self.session.active and not trained:  # a trained model gets its best or averaged weights back
             self.loads += describe_load(module, state, strict=strict)
 
-    def _note_failure(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Keep the innermost layer of torch whose forward raised."""
-        if self.failed is None and type(module).__module__.startswith("torch.nn"):
-            with self.session.shielded():
-                self.failed = describe_failure(module, args, self.place_of(module))
-
     def _enter_root(self, module: nn.Module) -> None:
         if type(module).__name__ == "OptimizedModule":
             self.compiled = True
-        module = unwrapped(module)
+        outer, module = module, unwrapped(module)
         record = self.roots.get(id(module))
         if record is None or record.ref() is not module:
             self.adopt(module)
@@ -269,16 +318,19 @@ class ModuleWatch:
             switch = self.switched.get(id(module))
             if switch is not None and switch[0]() is module:
                 record.switches[switch[1]] = switch[2]
-        if not self.called and next(module.parameters(), None) is not None:
+        known = self._outer.get(id(outer))
+        if (known is None or known[0]() is not outer) and (record.mode_dependent or _has_parameters(module)):
+            self._outer[id(outer)] = weakref.ref(outer), record
+        if not self.called and _has_parameters(module):
             while self.on_first_call:
                 self.on_first_call.pop()()
             self.called = True
         self.session.local.first_layer = None
         self.session.local.root = record
-        if not module.training:
-            record.ever_eval = True
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-            record.pending = "train" if module.training or record.pending == "train" else "eval"
+            record.note_training(module)
+        elif not module.training:
+            record.ever_eval = True
 
     def _note_evaluation(self, module: nn.Module) -> None:
         record = self.roots[id(module)]
@@ -408,6 +460,10 @@ def mode_dependent_layers(module: nn.Module) -> Iterator[nn.Module]:
 def depends_on_mode(module: nn.Module) -> bool:
     """Whether a module holds layers that differ between train and eval."""
     return next(mode_dependent_layers(module), None) is not None
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
 def _updates_statistics(module: nn.Module) -> bool:

@@ -47,14 +47,14 @@ class ScalingWatch:
         self._window = 0
         self._cancelled = 0
         self._clipped = False
-        self._scaled: tuple[torch.Tensor, float] | None = None
+        self._scaled: tuple[torch.Tensor, torch.Tensor] | None = None
         self._unscaled: set[int] = set()
 
     def install(self, patches: Patches) -> None:
         """Wrap gradient clipping and the gradient scaler."""
         for module in (nn.utils, nn.utils.clip_grad):
             for name in ("clip_grad_norm_", "clip_grad_value_"):
-                patches.wrap(module, name, self._wrap_clip)
+                patches.wrap(module, name, self._wrap_clip, rests=True)
         scaler = torch.amp.GradScaler
         patches.wrap(scaler, "scale", self._wrap_scale)
         patches.wrap(scaler, "unscale_", self._wrap_unscale)
@@ -62,7 +62,7 @@ class ScalingWatch:
 
     def _wrap_clip(self, original: Any) -> Any:
         def clip(parameters: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self.session.active:
+            if not self.session.active or self.session.resting:
                 return original(parameters, *args, **kwargs)
             tensors = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             self._clipped = True
@@ -109,8 +109,9 @@ class ScalingWatch:
                 and isinstance(outputs, torch.Tensor)
                 and outputs.numel() == 1
             ):
-                watch._scaled = (scaled, float(outputs.detach()))
-                watch.scaler.scale = float(self.get_scale())
+                watch._scaled = (scaled, outputs.detach())
+                if not watch.session.resting:  # reading waits for the device
+                    watch.scaler.scale = float(self.get_scale())
             return scaled
 
         return scale
@@ -129,9 +130,10 @@ class ScalingWatch:
         watch = self
 
         def update(self: Any, *args: Any, **kwargs: Any) -> None:
-            before = self.get_scale() if self.is_enabled() else 0.0
+            looked = watch.session.active and not watch.session.resting and self.is_enabled()
+            before = self.get_scale() if looked else 0.0
             original(self, *args, **kwargs)
-            if watch.session.active and self.is_enabled() and self.get_scale() < before:
+            if looked and self.get_scale() < before:
                 for record in watch.optimizers:
                     record.trace.skipped += 1
                 watch._window, watch._cancelled = 0, 0

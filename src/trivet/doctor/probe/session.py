@@ -1,12 +1,14 @@
 """What the parts of the probe share: whether to record now, the clock of its own cost, and reversible wrapping."""
 
 import os
+import sys
 import threading
 import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 50
 """Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
-BUDGET = 0.01
-"""Largest share of the training's time that recording may take."""
+BUDGET = 0.005
+"""Largest share of the training's time that recording may take, after the dense steps."""
+CLOSE_LOOK = 5
+"""Steps that are recorded after something unusual, once a run."""
 MOST_FAULTS = 8
 
 is_compiling = torch.compiler.is_compiling
@@ -37,15 +41,42 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_silence_in_child)
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """An attribute that was replaced; `own` when the owner itself had it, not a class that it derives from."""
+
+    owner: Any
+    name: str
+    original: Any
+    wrapped: Any
+    own: bool
+
+    def put_back(self) -> None:
+        """Put the original back, unless somebody else has replaced it meanwhile."""
+        if vars(self.owner).get(self.name) is not self.wrapped:
+            return
+        if self.own:
+            setattr(self.owner, self.name, self.original)
+        else:
+            delattr(self.owner, self.name)
+
+    def replace(self) -> None:
+        """Replace the original, if it is there."""
+        if getattr(self.owner, self.name) is self.original:
+            setattr(self.owner, self.name, self.wrapped)
+
+
 class Patches:
     """Attributes replaced for a time; `undo` puts every original back, last first."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
         self._wrapped: list[tuple[Any, str, Any]] = []
+        self._resting: list[Replaced] = []
+        self.at_rest = False
 
-    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Replace `owner.name` by `make(original)`."""
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any], *, rests: bool = False) -> None:
+        """Replace `owner.name` by `make(original)`; what `rests` is put back between `rest` and `wake`."""
         original = getattr(owner, name)
         own = name in vars(owner)
         wrapped = make(original)
@@ -55,7 +86,24 @@ class Patches:
         wrapped.__wrapped__ = original
         setattr(owner, name, wrapped)
         self._wrapped.append((owner, name, original))
-        self._undo.append((lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name)))
+        replaced = Replaced(owner, name, original, wrapped, own)
+        if rests:
+            self._resting.append(replaced)
+            if self.at_rest:
+                replaced.put_back()
+        self._undo.append(replaced.put_back)
+
+    def rest(self) -> None:
+        """Put back the originals of what is of use in recorded steps only."""
+        self.at_rest = True
+        for replaced in self._resting:
+            replaced.put_back()
+
+    def wake(self) -> None:
+        """Replace again what `rest` has put back."""
+        self.at_rest = False
+        for replaced in self._resting:
+            replaced.replace()
 
     @contextmanager
     def suspended(self, *owners: Any) -> Iterator[None]:
@@ -77,6 +125,7 @@ class Patches:
     def undo(self) -> None:
         """Put the originals back."""
         self._wrapped.clear()
+        self._resting.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -87,6 +136,9 @@ class Session:
     Attributes:
         active: Whether anything is recorded; false in the processes of a loader.
         recording: Whether the current step is one that is looked into.
+        resting: Whether whatever only recorded steps need has been taken off torch, so that a step costs next to nothing.
+        held: Whether somebody needs every step, so that nothing may be taken off.
+        on_rest, on_wake: Called when this begins and ends.
         steps: Optimizer steps so far, over all optimizers.
         optimizers: Optimizers made so far.
         lock: Held while records change.
@@ -96,6 +148,10 @@ class Session:
     def __init__(self) -> None:
         self.active = True
         self.recording = True
+        self.resting = False
+        self.held = False
+        self.on_rest: list[Callable[[], None]] = []
+        self.on_wake: list[Callable[[], None]] = []
         self.steps = 0
         self.optimizers = 0
         self.spent = 0.0
@@ -109,6 +165,7 @@ class Session:
         self._renewals = 0
         self._next = DENSE_STEPS
         self._interval = FIRST_INTERVAL
+        self._looked_closer = False
         self._spent_dense = 0.0
         self._dense_over = 0.0
         _live.add(self)
@@ -118,7 +175,30 @@ class Session:
         if self.steps >= self._dense and self._renewals < MOST_RENEWALS:
             self._renewals += 1
             self._dense = self._next = self.steps + RENEWED_STEPS
-            self.recording = True
+            self._record()
+
+    def look_closer(self) -> None:
+        """Record the next few steps, the first time that something unusual happens."""
+        if not self._looked_closer:
+            self._looked_closer = True
+            self._dense = max(self._dense, self.steps + CLOSE_LOOK)
+            self._record()
+
+    def rest(self) -> None:
+        """Take off whatever only recorded steps need, unless code is compiled, which would be compiled again."""
+        if not self.resting and not self.held and self.active and not _has_compiled():
+            self.resting = True
+            with self.measured():
+                for act in self.on_rest:
+                    act()
+
+    def _record(self) -> None:
+        self.recording = True
+        if self.resting:
+            self.resting = False
+            with self.measured():
+                for act in self.on_wake:
+                    act()
 
     @property
     def renewed(self) -> bool:
@@ -132,7 +212,7 @@ class Session:
         if self._first is None:
             self._first = self._last
         if self.steps < self._dense:
-            self.recording = True
+            self._record()
             return
         if self.steps == self._dense:
             self._spent_dense, self._dense_over = self.spent, self._last
@@ -141,10 +221,11 @@ class Session:
             if passed > 0 and (self.spent - self._spent_dense) / passed > BUDGET:
                 self._interval *= 2
         if self.steps >= self._next:
-            self.recording = True
             self._next = self.steps + self._interval
+            self._record()
         else:
             self.recording = False
+            self.rest()
 
     def measured(self) -> "Measured":
         """Count the time of a block as the probe's own, and shield the script from its faults."""
@@ -206,20 +287,30 @@ class Measured(Shield):
 
 
 class Sparse:
-    """Steps to look at: all of the first, then each a tenth later than the one before."""
+    """Steps to look at: all of the first, then each a tenth later than the one before.
+
+    Attributes:
+        next: No step before this one, but for the first, will be looked at.
+    """
 
     def __init__(self, dense: int = 20, growth: float = 1.1) -> None:
         self._dense, self._growth = dense, growth
-        self._next = 0
+        self.next = 0
 
     def due(self, step: int) -> bool:
         """Whether to look at this step; every call within the step gets the same answer."""
-        if step < self._dense or step == self._next:
+        if step < self._dense or step == self.next:
             return True
-        if step > self._next:
-            self._next = max(step, int(self._next * self._growth) + 1)
-            return step == self._next
+        if step > self.next:
+            self.next = max(step, int(self.next * self._growth) + 1)
+            return step == self.next
         return False
+
+
+def _has_compiled() -> bool:
+    """Whether `torch.compile` has compiled anything in this process."""
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
+    return bool(counters and counters.get("frames"))
 
 
 def compiling() -> bool:

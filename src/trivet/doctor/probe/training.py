@@ -22,8 +22,14 @@ WALKED = 12
 MOST_PASSES = 24
 """Backward passes that are looked into where there is no optimizer."""
 MOST_SIZES = 64
+LOOK_AGAIN = 5
+"""Steps between two looks at what requires a gradient."""
 STARVED = 0.0099
 """Share of the highest learning rate below which it is all but used up."""
+
+
+_item = torch._C.TensorBase.item
+"""The method itself, past whoever has wrapped it."""
 
 
 class TrainingWatch(ScalingWatch):
@@ -40,12 +46,13 @@ class TrainingWatch(ScalingWatch):
         self.failed_forward: list[Place] = []
         self.failed_graph: Graph | None = None
         self._keep_every = 1
+        self._whole = True
 
     def install(self, patches: Patches) -> None:
         """Wrap optimizers, `torch.autograd.backward`, gradient clipping and the gradient scaler."""
         patches.wrap(torch.optim.Optimizer, "__init__", self._wrap_optimizer_init)
-        patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad)
-        patches.wrap(torch.nn.Module, "zero_grad", self._wrap_clearing)
+        patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad, rests=True)
+        patches.wrap(torch.nn.Module, "zero_grad", self._wrap_clearing, rests=True)
         patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
         super().install(patches)
@@ -142,7 +149,12 @@ class TrainingWatch(ScalingWatch):
             see(losses)
         broken_before = trace.not_finite
         self._note_loss(losses)
-        look = trace.walked < WALKED or self.session.recording or (trace.not_finite and not broken_before)
+        breaks = bool(trace.not_finite and not broken_before)
+        if breaks:
+            self.session.look_closer()
+        if self.session.resting:
+            return
+        look = trace.walked < WALKED or self.session.recording or breaks
         for record in self.optimizers:
             self._look_for_clearing(record)
         if trace.walked < WALKED or self.session.recording:
@@ -169,9 +181,9 @@ class TrainingWatch(ScalingWatch):
             return
         if loss.device.type != "cpu" and not self.session.recording:
             return
-        value = float(loss.detach())
         if self._scaled is not None and self._scaled[0] is loss:
-            value = self._scaled[1]
+            loss = self._scaled[1]
+        value = float(_item(loss))
         steps = self.session.steps
         if value - value != 0:
             self.backward.not_finite += 1
@@ -209,9 +221,12 @@ class TrainingWatch(ScalingWatch):
                 self._cancelled += 1
 
     def _after_backward(self) -> None:
+        if self.session.resting:
+            return
         self._window += 1
         if not self.optimizers and self.backward.calls >= MOST_PASSES:  # weights are updated without one
             self.session.recording = False
+            self.session.rest()
         for record in self.optimizers:
             optimizer = record.ref()
             if optimizer is None:
@@ -229,8 +244,23 @@ class TrainingWatch(ScalingWatch):
             looked = self.session.recording and witness.grad is not None
             record.value = value_of(witness.grad) if looked and witness.grad is not None else None
 
+    def resume(self) -> None:
+        """Know the gradients as they are now, after a time in which nobody looked at them."""
+        self._window, self._cancelled, self._clipped, self._whole = 0, 0, False, False
+        for record in self.optimizers:
+            self._know_gradient(record)
+            record.fresh, record.pending, record.seen_backward = True, False, False
+
+    def _know_gradient(self, record: OptimizerRecord) -> None:
+        witness = record.witness() if record.witness else None
+        if witness is not None:
+            record.state = state_of(witness)
+            looked = self.session.recording and witness.grad is not None
+            record.value = value_of(witness.grad) if looked and witness.grad is not None else None
+
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self.session.active:
+        session = self.session
+        if session.active and (not session.resting or session.steps % LOOK_AGAIN == 0):
             with self.session.shielded():
                 self._enter_step(optimizer)
 
@@ -250,7 +280,8 @@ class TrainingWatch(ScalingWatch):
             trace.stale += not record.fresh
         if record.seen_backward and witness is not None and self.session.recording and record.value:
             trace.emptied += _is_empty(witness) and all(_is_empty(p) for p in _held_by(record))
-        if self._window > 1 and record.seen_backward and witness is not None:
+        trace.whole_windows += self._whole
+        if self._window > 1 and self._whole and record.seen_backward and witness is not None:
             rewritten = state_of(witness) != record.state and not self._clipped
             if not rewritten:
                 trace.windows += 1
@@ -263,19 +294,19 @@ class TrainingWatch(ScalingWatch):
 
     def _leave_step(self, optimizer: torch.optim.Optimizer) -> None:
         record = self.record_of(optimizer)
-        witness = record.witness() if record.witness else None
-        if witness is not None:
-            record.state = state_of(witness)
-            looked = self.session.recording and witness.grad is not None
-            record.value = value_of(witness.grad) if looked and witness.grad is not None else None
-        record.fresh, record.pending = False, False
-        for other in self.optimizers:
-            other.seen_backward = False
-        self._window, self._cancelled, self._clipped = 0, 0, False
+        if not self.session.resting:
+            self._know_gradient(record)
+            record.pending = False
+            for other in self.optimizers:
+                other.seen_backward = False
+            self._window, self._cancelled, self._clipped = 0, 0, False
         _note_rate(record.trace, float(optimizer.param_groups[0].get("lr", 0.0)))
         record.trace.steps += 1
         for act in self.after_step:
             act(record, optimizer)
+        self._whole = not self.session.resting  # which may have begun or ended just now
+        if self._whole:
+            record.fresh = False
 
 
 def _call_backward(

@@ -57,6 +57,7 @@ class DataWatch:
         self.modules.unseen = lambda: self.leaks.last_unseen
         self.modules.before_root.append(self._before_root)
         self.modules.after_root.append(self._after_root)
+        self.modules.at_rest += [self.leaks.on_call, self.boxes.on_call]
         self.losses.observers.append(self._on_loss)
 
     def end_step(self) -> None:
@@ -101,9 +102,10 @@ class DataWatch:
     ) -> None:
         self.classes.on_loss(function, output, target, given, value)
         self.boxes.on_loss(function, output, target)
-        self.pairs.on_loss(output, target)
-        self.views.on_loss(output)
-        self.mixes.on_loss(output, target)
+        if not self.session.resting:  # else the call of the model was not seen
+            self.pairs.on_loss(output, target)
+            self.views.on_loss(output)
+            self.mixes.on_loss(output, target)
         self.resizes.on_loss(function, target)
 
 

@@ -62,8 +62,9 @@ class MixWatch:
         if reason:
             trace.reason = reason
             return
-        # Checkpointing counts what is saved while its part runs, which must not be ours.
-        apart = torch.autograd.graph.saved_tensors_hooks(_same, _same)
+        # Checkpointing counts what is saved while its part runs, which must not be ours. What is kept is detached: an
+        # operation that saves its own result would keep itself alive.
+        apart = torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, _same)
         with self.session.measured(), _undisturbed(self.session), apart:
             try:
                 _try(trace, module, args, kwargs)

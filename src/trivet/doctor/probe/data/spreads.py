@@ -24,8 +24,8 @@ class SpreadWatch:
     def install(self, patches: Patches) -> None:
         """Wrap subtraction of tensors."""
         for name in ("__sub__", "sub"):
-            patches.wrap(torch.Tensor, name, partial(self._wrap))
-        patches.wrap(torch, "sub", partial(self._wrap))
+            patches.wrap(torch.Tensor, name, partial(self._wrap), rests=True)
+        patches.wrap(torch, "sub", partial(self._wrap), rests=True)
 
     def _wrap(self, original: Any) -> Any:
         session, watch = self.session, self

@@ -25,8 +25,8 @@ class ViewWatch:
     def install(self, patches: Patches) -> None:
         """Wrap the methods of `torch.Tensor`, and `torch.reshape`."""
         for name in ("view", "reshape"):
-            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
-        patches.wrap(torch, "reshape", partial(self._wrap, "reshape"))
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name), rests=True)
+        patches.wrap(torch, "reshape", partial(self._wrap, "reshape"), rests=True)
 
     def on_loss(self, output: torch.Tensor) -> None:
         """Logits flattened to one row a pixel count when a loss is given them."""
