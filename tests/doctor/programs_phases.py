@@ -344,4 +344,101 @@ for epoch in range(12):
 """,
         (('mode="max"', 'mode="min"'),),
     ),
+    Program(
+        "parameter-never-changes",
+        """
+class Scaled(Net):
+    def __init__(self):
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(9.0))  # HERE
+
+    def forward(self, images):
+        return self.sharpness.clamp(max=5) * super().forward(images)
+model = Scaled()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP.replace("batches()", "batches(5)"),
+        (("torch.tensor(9.0)", "torch.tensor(2.0)"),),
+        "model.sharpness",
+    ),
+    Program(
+        "repeated-module",
+        """
+def layer(inputs, outputs, norm=nn.BatchNorm2d(8)):  # HERE
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3), norm, nn.ReLU())
+model = nn.Sequential(layer(3, 8), layer(8, 8), nn.Flatten(), nn.Linear(128, 4))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP,
+        (("norm=nn.BatchNorm2d(8)", "norm=nn.BatchNorm2d"), (", norm,", ", norm(8),")),
+        "model",
+    ),
+    Program(
+        "parameter-without-gradient",
+        """
+class Squeeze(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(192, 6)
+
+    def forward(self, images):
+        return self.map(images.flatten(1))
+squeeze, top = Squeeze(), nn.Linear(6, 4)
+optimizer = torch.optim.Adam([*squeeze.parameters(), *top.parameters()], lr=1e-3)
+for images, target in batches():
+    codes = torch.tensor(squeeze(images).tolist())  # HERE
+    optimizer.zero_grad()
+    F.cross_entropy(top(codes), target).backward()
+    optimizer.step()
+""",
+        (("torch.tensor(squeeze(images).tolist())", "squeeze(images)"),),
+        "squeeze",
+    ),
+    Program(
+        "fake-freeze",
+        """
+stem = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+first = nn.Sequential(stem, nn.Flatten(), nn.Linear(288, 4))
+optimizer = torch.optim.Adam(first.parameters(), lr=1e-3)
+for images, target in batches(1):
+    optimizer.zero_grad()
+    F.cross_entropy(first(images), target).backward()
+    optimizer.step()
+
+
+class Second(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+        self.body.requires_grad = False  # HERE
+        self.top = nn.Linear(288, 4)
+
+    def forward(self, images):
+        return self.top(self.body(images).flatten(1))
+model = Second(stem)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP,
+        (
+            ("self.body.requires_grad = False", "self.body.requires_grad_(False)"),
+            ("model.parameters()", "model.top.parameters()"),
+        ),
+    ),
+    Program(
+        "trains-in-eval-mode",
+        """
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for phase in range(3):
+    model.train(phase == "train")  # HERE
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        print(F.cross_entropy(model(x), y).item())
+""",
+        (('model.train(phase == "train")', "model.train()"),),
+    ),
 ]

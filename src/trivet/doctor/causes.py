@@ -52,8 +52,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "signal-collapse": ("vanishing-gradient", "lr-too-low", "plateau"),
     "lr-too-low": ("plateau", "signal-collapse"),
     "graph-retained": ("host-memory-growth", "inplace-on-saved-tensor", "script-failed"),
+    "trains-in-eval-mode": ("batchnorm-stats-stale", "overfitting", "plateau"),
     "batchnorm-stats-stale": (
-        "trains-in-eval-mode",
         "signal-collapse",
         "lr-too-low",
         "overfitting",

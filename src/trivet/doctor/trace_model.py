@@ -121,7 +121,7 @@ class ModelTrace:
         dropouts: Layers of dropout that act in train mode.
         steps_in_train, steps_in_eval: Optimizer steps whose forward (with gradients) ran in either mode.
         eval_after_train: Such steps in eval mode after others in train mode.
-        eval_place, train_place: Where the user's code last switched it.
+        eval_place, train_place: Where the user's code last switched it; to eval, what held as it was trained in eval mode.
         evaluations_in_train, evaluations_in_eval: Phases of forwards without gradients between training steps.
         unseen_in_train: Such phases in train mode that began with samples which were not trained on.
         evaluation_place: Where the first such phase in train mode was called.
@@ -131,6 +131,7 @@ class ModelTrace:
         repeated: Containers that hold one module with parameters several times: container, class, count, line.
         fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
         fake_freeze_places: Where these attributes are set.
+        fake_freeze_parameters: By what names their parameters are known, as of another model that has them too.
         eval_parts: Submodules put to eval on their own while the model trains.
         freeze_place: Where the user's code freezes parts of it.
         frozen_norms: Frozen parts (name) whose batch-norm statistics moved, with the count of batches.
@@ -157,6 +158,7 @@ class ModelTrace:
     repeated: list["RepeatedModule"] = field(default_factory=list)
     fake_freezes: list[str] = field(default_factory=list)
     fake_freeze_places: dict[str, Place] = field(default_factory=dict)
+    fake_freeze_parameters: dict[str, list[str]] = field(default_factory=dict)
     eval_parts: dict[str, Place] = field(default_factory=dict)
     freeze_place: Place | None = None
     frozen_norms: dict[str, int] = field(default_factory=dict)

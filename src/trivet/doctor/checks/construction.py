@@ -9,7 +9,7 @@ from trivet.doctor.patches import alias_of_nn, name_called, replace_expression, 
 from trivet.doctor.probe.survey import multiplies_a_list
 from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
-from trivet.doctor.trace_model import ParameterTrace
+from trivet.doctor.trace_model import ParameterTrace, RepeatedModule
 
 SECOND_TIME = "backward through the graph a second time"
 
@@ -84,6 +84,9 @@ def repeated_module(trace: Trace) -> Iterator[Finding]:
     """A container that holds one module several times."""
     for model in trace.models:
         for seen in model.repeated:
+            if not seen.container_kind:
+                yield _shared_norm(seen)
+                continue
             multiplied = seen.place is not None and multiplies_a_list(seen.place.code)
             sure = multiplied or seen.container_kind == "Sequential"
             yield Finding(
@@ -100,6 +103,20 @@ def repeated_module(trace: Trace) -> Iterator[Finding]:
                 patch=replace_expression(seen.place, _made_anew) if multiplied else None,
                 verdict="proven" if multiplied else "suspected",
             )
+
+
+def _shared_norm(seen: RepeatedModule) -> Finding:
+    return Finding(
+        "repeated-module",
+        "warning",
+        f"one {seen.kind} stands in {seen.times} places of `{seen.container}`: they share its weights and statistics",
+        where(seen.place, seen.container),
+        {"places": seen.times, "parameters": seen.parameters},
+        "it was made once, outside of what makes its places (an argument's default value, say): its running mean and "
+        "variance mix those of all places and fit none in eval mode",
+        f"make a new {seen.kind} for each place",
+        verdict="proven",
+    )
 
 
 def _made_anew(node: ast.expr) -> ast.expr | None:

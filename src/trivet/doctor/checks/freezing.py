@@ -1,7 +1,7 @@
 """Checks on what is meant to stay as it is."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from trivet.doctor.checks.common import count_text, listed, parts_of, where
@@ -52,7 +52,7 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
     """Parts that are meant to be frozen by means that freeze nothing."""
     for model in trace.models:
         for part in model.fake_freezes:
-            moving = _moving(trace, part)
+            moving = _moving(trace, part, model.fake_freeze_parameters.get(part, ()))
             if moving:
                 why = "`requires_grad = False` on a module is a plain attribute"
                 finding = _fake(part, moving, "error", why)
@@ -87,8 +87,11 @@ def _spelt_rightly(place: Place | None, wrong: str) -> str | None:
     return replace_statement(place, ast.unparse(statement).replace(f".{wrong} ", ".requires_grad "))
 
 
-def _moving(trace: Trace, part: str) -> list[ParameterTrace]:
-    inside = [p for p in trace.parameters if p.name == part or p.name.startswith(f"{part}.")]
+def _moving(trace: Trace, part: str, others: Collection[str] = ()) -> list[ParameterTrace]:
+    """Return the parameters of a part, or by the names of `others`, that are trained."""
+    inside = [
+        p for p in trace.parameters if p.name == part or p.name.startswith(f"{part}.") or p.name in others
+    ]
     return [p for p in inside if p.requires_grad and p.optimizers and p.changed and p.with_nonzero]
 
 

@@ -13,6 +13,8 @@ from trivet.doctor.trace_model import ParameterTrace
 
 ROUNDING = 1e-5
 """Size of a gradient, against the largest of its model, below which it may be rounding alone."""
+ALWAYS = 10
+"""Recorded steps at which a gradient is exactly 0 before that is taken for a rule."""
 SEEN = 2
 """Recorded steps with a gradient that a claim about a parameter needs."""
 
@@ -158,7 +160,8 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             if p.observed >= SEEN
             and p.requires_grad
             and (
-                (p.gone and optimizer.steps_foreign >= SEEN) or (not p.with_gradient and p.model not in used)
+                (p.gone and optimizer.steps_foreign >= SEEN)
+                or (not p.with_gradient and p.model not in used and not p.called_with_gradient)
             )
         ]
         missing = _left_out(trace)
@@ -192,7 +195,7 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
         and p.requires_grad
         and p.observed >= 3
         and not p.with_gradient
-        and any(q.with_gradient for q in trace.parameters if q.model == p.model)
+        and any(q.with_gradient for q in trace.parameters if q.model == p.model or _beside(p, q))
     ]
     among = [p for p in trace.parameters if p.requires_grad]
     for cut in dict.fromkeys(p.cut for p in dead):
@@ -222,11 +225,16 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
             )
 
 
+def _beside(p: ParameterTrace, q: ParameterTrace) -> bool:
+    """Whether a parameter whose module is called in training is in an optimizer with the other."""
+    return p.called_with_gradient is True and not set(p.optimizers).isdisjoint(q.optimizers)
+
+
 def _has_trained_sibling(p: ParameterTrace, trace: Trace) -> bool:
     """Whether an equal place in a numbered list is trained, as the experts are that the data chose."""
     pattern = re.sub(r"\.\d+\.", ".*.", p.name)
     return pattern != p.name and any(
-        q.with_gradient and re.sub(r"\.\d+\.", ".*.", q.name) == pattern for q in trace.parameters
+        q.with_nonzero and re.sub(r"\.\d+\.", ".*.", q.name) == pattern for q in trace.parameters
     )
 
 
@@ -248,6 +256,7 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
     yield from _never_stepped(trace)
     yield from _emptied(trace)
     yield from _without_rate(trace, [p for p in still if not p.rate])
+    yield from _without_effect(trace)
     still = [p for p in still if p.rate]
     if still:
         parts = parts_of(still, [p for p in trace.parameters if p.optimizers])
@@ -273,6 +282,41 @@ def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
             "precision, weights that are reloaded each step, and tensors that are not contiguous",
             verdict="proven",
         )
+
+
+def _without_effect(trace: Trace) -> Iterator[Finding]:
+    """Parameters whose gradient is there and exactly zero at every step."""
+    idle = [
+        p
+        for p in trace.parameters
+        if p.optimizers
+        and p.requires_grad
+        and p.alive
+        and p.changed is False
+        and p.with_gradient >= ALWAYS
+        and not p.with_nonzero
+        and not _has_trained_sibling(p, trace)
+        # one of several in its module: a bias that a difference takes away, say
+        and not any(
+            q.with_nonzero and q.name.rpartition(".")[0] == p.name.rpartition(".")[0]
+            for q in trace.parameters
+        )
+    ]
+    if not idle or not any(p.with_nonzero for p in trace.parameters):
+        return
+    parts = parts_of(idle, [p for p in trace.parameters if p.optimizers])
+    yield Finding(
+        "parameter-never-changes",
+        "warning",
+        f"{listed(parts)} gets a gradient of exactly 0 at each of {idle[0].with_gradient} recorded steps, and never changes",
+        where(idle[0].place, parts[0]),
+        {"parts": parts, "parameters": sum(p.count for p in idle), "steps": idle[0].with_gradient},
+        "between it and the loss stands what has no slope there (rounding, a sign, a clamp that is always at its limit), "
+        "or a factor of 0",
+        "start inside of a clamp's limits; pass the gradient straight through a rounding "
+        "(`x + (x.round() - x).detach()`); or take it out of the optimizer",
+        verdict="proven",
+    )
 
 
 def _without_rate(trace: Trace, still: list[ParameterTrace]) -> Iterator[Finding]:

@@ -57,6 +57,7 @@ class RootRecord:
     new_norms: int = 0
     name: str = ""
     switches: dict[bool, Place | None] = field(default_factory=dict)
+    eval_in_training: Place | None = None  # the switch that held at the first training forward in eval mode
     input: InputTrace | None = None
 
     def note_training(self, module: nn.Module) -> None:
@@ -66,6 +67,7 @@ class RootRecord:
         else:
             self.ever_eval = True
             self.pending = self.pending or "eval"
+            self.eval_in_training = self.eval_in_training or self.switches.get(False)
 
 
 class ModuleWatch:

@@ -129,10 +129,15 @@ class Survey:
         if any(trace.frozen_norms.values()) and trace.freeze_place is None:
             trace.freeze_place = self.modules.frozen_at(root)
             trace.freeze_place = trace.freeze_place or written_at(self.files(), sets_false("requires_grad"))
+        self._note_shared_norms(trace, root, name)
         for path, module in root.named_modules():
             full = f"{name}.{path}" if path else name
             if vars(module).get("requires_grad", True) is False and full not in trace.fake_freezes:
                 trace.fake_freezes.append(full)
+                known = [self.ledger.find(parameter) for parameter in module.parameters()]
+                trace.fake_freeze_parameters[full] = [
+                    entry.trace.name for entry in known if entry is not None
+                ]
                 last = full.rpartition(".")[2]
                 place = written_at(self.files(), sets_false("requires_grad", "" if last.isdigit() else last))
                 place = place or written_at(self.files(), sets_false("requires_grad"))
@@ -145,6 +150,20 @@ class Survey:
             place = self.modules.last_switch(module, to_train=False)
             if path and place and not module.training and root.training and not _only_normalises(module):
                 trace.eval_parts[full] = place
+
+    def _note_shared_norms(self, trace: ModelTrace, root: nn.Module, name: str) -> None:
+        """Note batch norms that several modules hold: each averages what it sees into the same statistics."""
+        holders: dict[int, tuple[nn.Module, list[nn.Module]]] = {}
+        for holder in root.modules():
+            for child in holder._modules.values():
+                if isinstance(child, BATCH_NORMS) and child.track_running_stats:
+                    holders.setdefault(id(child), (child, []))[1].append(holder)
+        for norm, found in holders.values():
+            times, place = len({id(holder) for holder in found}), self.modules.place_of(norm)
+            if times < 2 or any(seen.container == name and seen.place == place for seen in trace.repeated):
+                continue
+            size = sum(parameter.numel() for parameter in norm.parameters() if not is_lazy(parameter))
+            trace.repeated.append(RepeatedModule(name, "", type(norm).__name__, times, size, place))
 
     def files(self) -> list[str]:
         """The user's files in which modules are made or steps are taken, those of the models first."""
