@@ -101,9 +101,10 @@ def _forget_sources(proto: ModelProto) -> None:
 
 
 def _simplify(proto: ModelProto) -> None:
-    """Write two operators as ONNX Runtime has its fastest code for them.
+    """Write two operators as ONNX Runtime has its fastest code for them, and one as OpenVINO takes it.
 
-    A mean over height and width is a global average pool; a resize by a whole factor says so.
+    A mean over height and width is a global average pool; a resize by a whole factor says so; a window is not larger than
+    the map below it.
     """
     graph = proto.graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
@@ -114,6 +115,8 @@ def _simplify(proto: ModelProto) -> None:
             node = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
         elif node.op_type == "Resize":
             _name_factor(node, graph, shapes)
+        elif node.op_type == "MaxPool":
+            _shrink_window(node, shapes)
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(_used(nodes, [item.name for item in graph.output]))
@@ -156,6 +159,19 @@ def _name_factor(node: NodeProto, graph: Any, shapes: dict[str, tuple[int, ...]]
     source = node.input[0]
     del node.input[:]
     node.input.extend([source, "", name])
+
+
+def _shrink_window(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Cut what a maximum's window has beyond a map that is smaller, with its padding, than the window."""
+    given = {item.name: item for item in node.attribute}
+    sides, window = shapes.get(node.input[0], ())[2:], list(given["kernel_shape"].ints)
+    if len(sides) != len(window) or 0 in sides:
+        return
+    pads = list(given["pads"].ints) if "pads" in given else [0] * 2 * len(sides)
+    room = [
+        side + before + after for side, before, after in zip(sides, pads, pads[len(sides) :], strict=False)
+    ]
+    given["kernel_shape"].ints[:] = [min(pair) for pair in zip(window, room, strict=True)]
 
 
 def _used(nodes: list[NodeProto], outputs: list[str]) -> list[NodeProto]:
