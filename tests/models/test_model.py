@@ -33,9 +33,13 @@ def test_normalise(model):
     assert torch.equal(images, before)
 
 
-def test_normalise_keeps_channels_last(model):
-    images = torch.zeros(2, 3, 5, 7, dtype=torch.uint8).to(memory_format=torch.channels_last)
-    assert model.normalise(images).is_contiguous(memory_format=torch.channels_last)
+def test_normalise_keeps_channels_last_and_every_bit(model):
+    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    last = model.normalise(images.to(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last, model.normalise(images))
+    one = torch.randint(0, 256, (1, 3, 1, 1), dtype=torch.uint8)
+    assert torch.equal(model.normalise(one.to(memory_format=torch.channels_last)), model.normalise(one))
 
 
 def test_statistics_move_with_the_model_but_are_not_saved(model):

@@ -85,5 +85,11 @@ class Model(nn.Module):
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return 0-255 images as `forward` takes them: float32, mean 0, in the memory format they came in."""
-        mean, std = (value.view(1, 3, 1, 1) * 255 for value in (self.mean, self.std))
-        return images.float().sub_(mean).div_(std)
+        pixels = images.float()
+        mean, std = self.mean * 255, self.std * 255
+        last = pixels.permute(0, 2, 3, 1)
+        if last.is_contiguous():  # whole rows at a time: three channels are too few for a loop of their own
+            width = images.shape[3]
+            last.view(*last.shape[:2], -1).sub_(mean.repeat(width)).div_(std.repeat(width))
+            return pixels
+        return pixels.sub_(mean.view(1, 3, 1, 1)).div_(std.view(1, 3, 1, 1))
