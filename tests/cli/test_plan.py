@@ -9,6 +9,8 @@ from trivet.cli.app import run
 from trivet.cli.options import parse_memory, parse_parts
 from trivet.errors import UsageError
 from trivet.recipe.recipe import make_recipe, write_recipe
+from trivet.report.memory_text import family_lines
+from trivet.structures import LabelMap
 
 SMALL = {
     "data.path": "",
@@ -26,7 +28,7 @@ PUBLISHED = ["efficientdet_lite0", "--size", "128", "--classes", "3", "--boxes",
 def test_a_recipe_as_json_and_as_a_picture(tmp_path, capsys):
     picture, numbers, recipe = (tmp_path / name for name in ("step.png", "plan.json", "recipe.toml"))
     write_recipe(make_recipe(SMALL), recipe)
-    (tmp_path / "labels.json").write_text('{"names": ["zero", "one", "two"]}')
+    (tmp_path / "labels.json").write_text(json.dumps(LabelMap.from_names(["zero", "one", "two"]).to_json()))
     arguments = ["plan", str(recipe), "--memory", "1480MB", "--picture", str(picture), "--json", str(numbers)]
     assert run(arguments) == 0
     found = json.loads(numbers.read_text())
@@ -47,6 +49,16 @@ def test_what_cannot_be_planned_is_misuse(capsys):
     assert run(["plan", "efficientdet_d00", "--memory", "8GB"]) == 2
     assert run(["plan", "--family", "efficientdet"]) == 2
     assert run(["plan", *PUBLISHED, "--device", "tpu"]) == 2
+
+
+def test_a_familys_arguments_are_in_one_piece():
+    advice = "--batch 1 --accumulate 8 --precision bf16 --recompute backbone --set train.batch_norm=frozen-backbone"
+    start = {"size": 1536, "one": "27.41 GiB", "each": "24,886", "largest": 0, "then": "7,133 MiB"}
+    rows = [
+        start | {"model": "efficientdet_d7", "advice": advice},
+        start | {"model": "d0", "advice": "as it is"},
+    ]
+    assert family_lines(rows) == [f"trivet fit DATA --model efficientdet_d7 {advice}"]
 
 
 def test_memory_is_read_in_units_of_1024():

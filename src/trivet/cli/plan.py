@@ -94,7 +94,7 @@ def _plan_one(
 ) -> None:
     from trivet.recipe.plan import advise, remedies_of
     from trivet.recipe.planned_step import plan_recipe
-    from trivet.report.memory_text import plan_text, remedies_table, size_text
+    from trivet.report.memory_text import plan_text, remedies_table, remedy_lines, size_text
 
     recipe, known_classes = _recipe_of(target, values)
     count = classes or known_classes
@@ -135,6 +135,7 @@ def _plan_one(
         ]
         if loud:
             show(remedies_table(rows))
+            typer.echo("\n".join(remedy_lines(rows)))
     if limit is not None and not fits:
         advice = advise(recipe, planned, limit, classes=count, device=device, boxes=boxes)
         content["advice"] = None if advice is None else {"arguments": advice.arguments, "why": advice.why}
@@ -165,7 +166,7 @@ def _plan_family(
     from trivet.errors import look_up
     from trivet.recipe.plan import advise
     from trivet.recipe.planned_step import plan_recipe
-    from trivet.report.memory_text import family_table, size_text
+    from trivet.report.memory_text import family_lines, family_table, size_text
 
     if limit is None or picture is not None:
         raise UsageError("a family is planned for the memory there is, and has no picture", "--memory 8GB")
@@ -192,15 +193,15 @@ def _plan_family(
         rows.append(row)
     if json != "-":
         show(family_table(rows))
+        typer.echo("\n".join(family_lines(rows)))
     write_json_option(json, {"memory": limit, "models": rows})
 
 
 def _recipe_of(target: str, values: dict[str, Any]) -> tuple["Recipe", int]:
     """Return the recipe of a model, run or file, with what was given, and how many classes it is for."""
-    import json
-
     from trivet.recipe.plan import recipe_for, with_values
     from trivet.recipe.recipe import make_recipe, read_recipe
+    from trivet.recipe.run_folder import read_labels
 
     given = {key: value for key, value in values.items() if value is not None}
     file = _recipe_file(target)
@@ -208,8 +209,7 @@ def _recipe_of(target: str, values: dict[str, Any]) -> tuple["Recipe", int]:
         read, chosen = read_recipe(file)
         recipe = with_values(make_recipe(read, chosen), given)
         labels = file.with_name("labels.json")
-        count = len(json.loads(labels.read_text()).get("names", [])) if labels.is_file() else 0
-        return recipe, count or 80
+        return recipe, len(read_labels(labels)) if labels.is_file() else 80
     return recipe_for(target, **{key.replace(".", "__"): value for key, value in given.items()}), 80
 
 

@@ -41,8 +41,8 @@ def modules_table(plan: MemoryPlan, batch: int) -> Table:
     return table
 
 
-def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> RenderableType:
-    """Return what each remedy saves and costs, and below it the arguments, each in one piece for pasting.
+def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> Table:
+    """Return what each remedy saves and costs; its arguments are in `remedy_lines`.
 
     Args:
         rows: Name, bytes saved, largest batch with it, what it costs, its arguments.
@@ -51,20 +51,35 @@ def remedies_table(rows: Sequence[tuple[str, int, int, str, str]]) -> Renderable
     table.columns[1].justify = table.columns[2].justify = "right"
     for name, saves, largest, cost, _ in rows:
         table.add_row(name, size_text(saves), str(largest), cost)
+    return table
+
+
+def remedy_lines(rows: Sequence[tuple[str, int, int, str, str]]) -> list[str]:
+    """Return each remedy's arguments on a line of its own, for pasting: a table would break them."""
     width = max((len(name) for name, *_ in rows), default=0)
-    return Group(table, *(Text(f"{name:<{width}}  {arguments}") for name, *_, arguments in rows))
+    return [f"{name:<{width}}  {arguments}" for name, *_, arguments in rows]
 
 
 def family_table(rows: Sequence[Mapping[str, object]]) -> Table:
-    """Return one line a model."""
-    table = Table("model", "size", "batch 1", "MiB an image", "largest batch", "with", "then takes")
+    """Return one line a model; the arguments are in `family_lines`."""
+    table = Table("model", "size", "batch 1", "MiB an image", "largest batch", "fits", "then takes")
     for column in table.columns[1:5]:
         column.justify = "right"
     for row in rows:
+        advice = "with arguments" if _is_arguments(row) else str(row["advice"])
         table.add_row(
-            *(str(row[key]) for key in ("model", "size", "one", "each", "largest", "advice", "then"))
+            *(str(row[key]) for key in ("model", "size", "one", "each", "largest")), advice, str(row["then"])
         )
     return table
+
+
+def family_lines(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the command of each model that fits with arguments, for pasting."""
+    return [f"trivet fit DATA --model {row['model']} {row['advice']}" for row in rows if _is_arguments(row)]
+
+
+def _is_arguments(row: Mapping[str, object]) -> bool:
+    return str(row["advice"]).startswith("--")
 
 
 def plan_text(plan: MemoryPlan, batch: int, *, headline: str) -> RenderableType:
