@@ -1,24 +1,27 @@
-"""Slow-down and memory of a training step under the doctor, on three models.
+"""Slow-down and memory of a training step under the doctor, on three models, in less than five minutes.
 
-    python benchmarks/doctor/overhead.py [--rounds 9] [--steps 60] [--warm 20] [--threads 1] [--clock wall|processor]
+    python benchmarks/doctor/overhead.py [--seconds 60] [--threads 1] [--clock wall|processor] [--only MODEL ...]
     python benchmarks/doctor/overhead.py --fixed
 
-Blocks of steps run in turn in one process: plain, watched, plain again. Each ratio compares neighbours, so that the
-machine's drift hits both alike; the two plain blocks of a round must agree, or the machine is too busy for the result to
-mean anything. A watched block begins after steps that are reported apart, as seconds that watching costs once: the dense
-first steps, and what the watches of the data may take before they are held to a share. What is measured is the rest of a
-long training. Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
+Three forks of one process train the same model: plain, watched, and plain again. They work in turn, each for a block of
+half a second while the others wait, so that the machine's drift hits all alike, and each block is compared with the one
+before it of the same round. The two plain forks against each other are the noise floor: what differs by less means
+nothing. Before anything is timed the watched fork trains through what costs once: the dense first steps, and what the
+watches of the data may take before they are held to a share. That is told apart, in seconds. What is measured is the
+rest of a long training, recorded steps included: `median` is that of the blocks, `whole` the time of all blocks together.
+Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
 With `--fixed`: microseconds that watching adds to a step that hardly computes, long after everything that is done once;
-the same for every model, but for what its layers add. Results with date and machine are kept in `overhead.md`.
+the same for every model. Results with date and machine are kept in `overhead.md`.
 """
 
 import argparse
-import gc
 import os
 import resource
 import statistics
+import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +53,7 @@ def resnet() -> tuple[nn.Module, Step]:
 
 def mlp() -> tuple[nn.Module, Step]:
     layers = [nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
-    return classifier_step(nn.Sequential(*layers), torch.randn(64, 128), 10)
+    return classifier_step(nn.Sequential(*layers), torch.randn(128, 128), 10)
 
 
 def detector() -> tuple[nn.Module, Step]:
@@ -68,48 +71,87 @@ def detector() -> tuple[nn.Module, Step]:
     return model, step
 
 
-CASES = {
-    "MLP, 128-256-256-10, batch 64": (mlp, 20),
-    "ResNet-18 at 32 px, batch 8": (resnet, 1),
-    "EfficientDet-lite0 at 320 px, batch 2": (detector, 1),
-}
-"""Name -> what makes the model and its step, and how many times the steps of a block are taken."""
-
-
+CASES = {"mlp": (mlp, 4000), "resnet18": (resnet, 10), "efficientdet_lite0": (detector, 5)}
+"""Name -> what makes the model and its step, and steps of warming up after the dense ones."""
+BLOCK = 0.5
+"""Seconds of a block."""
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def seconds_of(step: Step, steps: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds a step, over so many."""
     began = clock()
     for _ in range(steps):
         step()
     return (clock() - began) / steps
 
 
+class Fork:
+    """A fork of this process that trains when told to."""
+
+    def __init__(
+        self, model: nn.Module, step: Step, watched: bool, warm: int, clock: Callable[[], float]
+    ) -> None:
+        order, self._order = os.pipe()
+        self._answer, answer = os.pipe()
+        self._child = os.fork()
+        if self._child:
+            return
+        with watch(model) if watched else nullcontext():
+            began = clock()
+            seconds_of(step, DENSE_STEPS + warm)
+            os.write(answer, struct.pack("d", clock() - began))
+            while (steps := struct.unpack("q", os.read(order, 8))[0]) > 0:
+                os.write(answer, struct.pack("d", seconds_of(step, steps, clock)))
+        os._exit(0)
+
+    def answer(self) -> float:
+        """Seconds of the warming up at first, then of a step in each block."""
+        return float(struct.unpack("d", os.read(self._answer, 8))[0])
+
+    def train(self, steps: int) -> float:
+        """Train a block; returns seconds a step."""
+        os.write(self._order, struct.pack("q", steps))
+        return self.answer()
+
+    def end(self) -> None:
+        """End the fork."""
+        os.write(self._order, struct.pack("q", 0))
+        os.waitpid(self._child, 0)
+
+
 def measure(
-    make: Callable[[], tuple[nn.Module, Step]], rounds: int, steps: int, warm: int, clock: Callable[[], float]
+    make: Callable[[], tuple[nn.Module, Step]], seconds: float, warm: int, clock: Callable[[], float]
 ) -> dict[str, float]:
+    """Train the three forks in turn for so many seconds; returns times and ratios."""
     torch.manual_seed(0)
     model, step = make()
-    seconds_of(step, 5)
-    slow, agree, once, plain = [], [], [], []
-    for _ in range(rounds):
-        before = seconds_of(step, steps, clock)
-        with watch(model):
-            first = seconds_of(step, DENSE_STEPS + warm, clock)
-            watched = seconds_of(step, steps, clock)
-        after = seconds_of(step, steps, clock)
-        base = (before + after) / 2
-        slow.append(watched / base - 1)
-        agree.append(after / before - 1)
-        once.append((first - base) * (DENSE_STEPS + warm))
-        plain.append(base)
+    forks, warming = [], []
+    for watched in (False, True, False):  # one after the other: each warms up alone
+        forks.append(Fork(model, step, watched, warm, clock))
+        warming.append(forks[-1].answer())
+    steps = max(1, round(BLOCK / forks[0].train(max(1, warm // 10))))
+    until = time.monotonic() + seconds
+    blocks: list[list[float]] = []
+    while time.monotonic() < until or len(blocks) < 3:
+        blocks.append([fork.train(steps) for fork in forks])
+    for fork in forks:
+        fork.end()
+    slower = sorted(watched / ((one + two) / 2) - 1 for one, watched, two in blocks)
+    agree = sorted(two / one - 1 for one, _, two in blocks)
+    one, watched, two = (sum(column) for column in zip(*blocks, strict=True))
     return {
-        "step_ms": 1000 * statistics.median(plain),
-        "slower": statistics.median(slow),
-        "once": statistics.median(once),
+        "rounds": len(blocks),
+        "step_ms": 1000 * statistics.median(row[0] for row in blocks),
+        "median": statistics.median(slower),
+        "low": slower[len(slower) // 4],
+        "high": slower[-1 - len(slower) // 4],
+        "whole": watched / ((one + two) / 2) - 1,
         "agree": statistics.median(agree),
-        "spread": statistics.median(abs(value) for value in agree),
+        "agree_low": agree[len(agree) // 4],
+        "agree_high": agree[-1 - len(agree) // 4],
+        "agree_whole": two / one - 1,
+        "once": warming[1] - (warming[0] + warming[2]) / 2,
     }
 
 
@@ -149,37 +191,35 @@ def memory_of(make: Callable[[], tuple[nn.Module, Step]], watched: bool) -> floa
 
 
 def main() -> None:
+    """Parse, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--warm", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of timing, for each model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="MODEL")
     parser.add_argument("--fixed", action="store_true", help="only what a step of next to nothing takes more")
     given = parser.parse_args()
     if given.fixed:
         torch.set_num_threads(1)
         print("a step takes {:.0f} us plain, and {:.1f} us more when watched".format(*fixed_cost()))
         return
-    memory = {}
-    for name, (make, _) in CASES.items():  # before anything runs in threads: a forked child cannot use them
-        memory[name] = memory_of(make, False), memory_of(make, True)
-    torch.set_num_threads(given.threads)
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, torch {torch.__version__}")
+    torch.set_num_threads(given.threads)  # threads themselves are begun in the forks
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, torch {torch.__version__}\n")
     print(
-        "| model | step | slower when watched | once, seconds | plain against plain | MB plain | MB watched |"
+        "| model | step | slower when watched: median (quartiles), whole | plain against plain, the same "
+        "| once, seconds | MB plain | MB watched |"
     )
     print("|---|---|---|---|---|---|---|")
-    for name, (make, times) in CASES.items():
-        gc.collect()
-        clock = CLOCKS[given.clock]
-        found = measure(make, given.rounds, given.steps * times, given.warm * times, clock)
+    for name in given.only:
+        make, warm = CASES[name]
+        plain, watched = memory_of(make, False), memory_of(make, True)
+        found = measure(make, given.seconds, warm, CLOCKS[given.clock])
         print(
-            f"| {name} | {found['step_ms']:.1f} ms | {found['slower']:+.1%} | {found['once']:.2f} "
-            f"| {found['agree']:+.1%} (median difference {found['spread']:.1%}) "
-            f"| {memory[name][0]:.0f} | {memory[name][1]:.0f} |",
+            "| {} | {step_ms:.2f} ms | {median:+.1%} ({low:+.1%} to {high:+.1%}), {whole:+.1%} "
+            "| {agree:+.1%} ({agree_low:+.1%} to {agree_high:+.1%}), {agree_whole:+.1%}, {rounds} rounds "
+            "| {once:.2f} | {:.0f} | {:.0f} |".format(name, plain, watched, **found),
             flush=True,
         )
 

@@ -50,13 +50,21 @@ class Played:
     loss: torch.Tensor
     pairs: list[list[Pair]]
 
-    def scores(self) -> torch.Tensor:
+    def scores(self, *, by_loss: bool = False) -> torch.Tensor:
         """Score each sample `[n]`, over all losses that say something about every sample.
 
+        Args:
+            by_loss: Where no loss does, score the step as a whole `[1]` by its loss, negative.
+
         Raises:
-            UnprovableError: If no loss does.
+            UnprovableError: If no loss does, and the step is not scored as a whole.
         """
-        return torch.cat([_scores(pairs) for pairs in self.pairs])
+        try:
+            return torch.cat([_scores(pairs) for pairs in self.pairs])
+        except UnprovableError:
+            if not by_loss:
+                raise
+            return -self.loss.detach()[None]
 
 
 class Tape:

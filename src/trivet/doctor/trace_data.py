@@ -260,9 +260,11 @@ class PairTrace:
 
 @dataclass
 class RangeTrace:
-    """Values of pictures: count of pictures, mean, standard deviation, lowest and highest value."""
+    """Values of pictures: count of batches, of pictures and of values looked at; mean, deviation, lowest and highest."""
 
+    batches: int = 0
     samples: int = 0
+    values: int = 0
     mean: float = 0.0
     std: float = 0.0
     low: float = 0.0

@@ -77,7 +77,12 @@ def falls(trace: Trace, by: float = 0.02) -> bool:
 def knows_nothing(trace: Trace) -> bool:
     """Whether classes are answered no better, late in training, than by always giving the share of each."""
     told = [item for item in trace.data.classes if item.late_calls >= 5 and item.late_constant > 0.05]
-    return bool(told) and all(item.late_loss >= 0.97 * item.late_constant for item in told)
+    return bool(told) and all(is_no_better(item.late_loss, item.late_constant) for item in told)
+
+
+def is_no_better(loss: float, constant: float) -> bool:
+    """Whether a loss is at least 0.97 of what the best constant answer would make: nothing was learnt of the input."""
+    return loss >= 0.97 * constant
 
 
 def samples_made_at(trace: Trace) -> Place | None:

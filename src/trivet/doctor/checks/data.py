@@ -65,6 +65,15 @@ def _normalised_again(given: InputTrace) -> bool:
     return 0.12 <= s <= 0.42 and m < 0.7 and abs(once_mean) <= 0.25 and 0.7 <= once_std <= 1.35
 
 
+SPLIT_FIRST = "split first (by series, patient or scene), and cut windows or make copies within each part"
+COPIED = "the data was enlarged, copied or drawn before it was split", SPLIT_FIRST
+OVERLAPPING = "windows of one series overlap, and were split at random", SPLIT_FIRST
+WHOLE = (
+    "the whole training set is evaluated together with new samples",
+    "score the new samples apart, if that is not done already",
+)
+
+
 def train_val_leak(trace: Trace) -> Iterator[Finding]:
     """Evaluation on samples that the model was trained on."""
     if not trace.data.leaks:
@@ -72,9 +81,8 @@ def train_val_leak(trace: Trace) -> Iterator[Finding]:
     unsure = ""
     for leak in trace.data.leaks:
         if leak.subset_shared:
-            yield _leak(
-                leak, leak.subset_shared, leak.subset_size, "indices of the validation subset", "error"
-            )
+            found = f"{leak.subset_shared} of {leak.subset_size} indices of the validation subset are in the training set"
+            yield _leak(leak, leak.subset_shared, leak.subset_size, found, "error", COPIED)
             continue
         share = leak.shared / leak.evaluated if leak.evaluated else 0.0
         if leak.shared >= 5 and share >= 0.02:
@@ -84,37 +92,32 @@ def train_val_leak(trace: Trace) -> Iterator[Finding]:
                 continue
             whole = leak.covered >= 0.95  # a pass over all there is, parts of which may be looked at apart
             severity: Severity = "error" if share >= 0.1 and leak.shared >= 20 and not whole else "warning"
-            yield _leak(leak, leak.shared, leak.evaluated, "samples of validation", severity, whole=whole)
+            found = f"{leak.shared} of {leak.evaluated} samples of validation are in the training set"
+            yield _leak(leak, leak.shared, leak.evaluated, found, severity, WHOLE if whole else COPIED)
         elif leak.windows >= 20 and leak.windows_shared >= 0.5 * leak.windows:
             severity = (
                 "error" if leak.windows_shared >= 0.8 * leak.windows and leak.windows >= 50 else "warning"
             )
-            yield _leak(
-                leak, leak.windows_shared, leak.windows, "validation sequences end in values that", severity
+            found = (
+                f"{leak.windows_shared} of {leak.windows} validation sequences end in values that lie in training "
+                "sequences"
             )
+            yield _leak(leak, leak.windows_shared, leak.windows, found, severity, OVERLAPPING)
     if unsure:
         raise NotCheckedError(unsure)
 
 
 def _leak(
-    leak: LeakTrace, shared: int, size: int, what: str, severity: Severity, *, whole: bool = False
+    leak: LeakTrace, shared: int, size: int, found: str, severity: Severity, told: tuple[str, str]
 ) -> Finding:
-    windows = what.startswith("validation sequences")
+    """A leak: what was `found`, and what is `told` of its cause and remedy."""
     return Finding(
         "train-val-leak",
         severity,
-        f"{shared} of {size} {what} {'lie in training sequences' if windows else 'are in the training set'} "
-        f"({shared / max(1, size):.0%})",
+        f"{found} ({shared / max(1, size):.0%})",
         where(leak.place, leak.model or None),
         {"shared": shared, "evaluated": size, "trained": leak.trained},
-        "windows of one series overlap, and were split at random"
-        if windows
-        else "the whole training set is evaluated together with new samples"
-        if whole
-        else "the data was enlarged, copied or drawn before it was split",
-        "score the new samples apart, if that is not done already"
-        if whole
-        else "split first (by series, patient or scene), and cut windows or make copies within each part",
+        *told,
         verdict="proven",
     )
 

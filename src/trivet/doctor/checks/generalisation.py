@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, is_no_better, need_steps, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import ClassTrace, EvaluationTrace, RegressionTrace
@@ -100,7 +100,7 @@ def plateau(trace: Trace) -> Iterator[Finding]:
         enough = sum(item.late_counts) >= 200 and item.last_step >= 0.8 * trace.steps
         if any(other is not item and _learns(other) for other in trace.data.classes):
             continue  # one of several tasks, which may be to tell nothing, as of a reversed gradient
-        if enough and item.late_loss >= 0.97 * item.late_constant and accuracy <= constant + 0.04:
+        if enough and is_no_better(item.late_loss, item.late_constant) and accuracy <= constant + 0.04:
             yield _plateau(
                 trace,
                 item,
@@ -112,7 +112,7 @@ def plateau(trace: Trace) -> Iterator[Finding]:
     alone = measured if len(measured) == 1 and not any(map(_learns, trace.data.classes)) else []
     for values in alone:
         enough = values.late_values >= 200 and values.last_step >= 0.8 * trace.steps
-        if enough and values.late_error >= 0.97 * values.late_variance:
+        if enough and is_no_better(values.late_error, values.late_variance):
             yield _plateau(
                 trace,
                 values,

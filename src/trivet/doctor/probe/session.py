@@ -215,9 +215,11 @@ class Session:
             self._record()
             return
         if self.steps == self._dense:
-            self._spent_dense, self._dense_over = self.spent, self._last
+            self._spent_dense, self._dense_over = self.spent, time.thread_time()
         elif self.recording:
-            passed = self._last - self._dense_over
+            passed = (
+                time.thread_time() - self._dense_over
+            )  # which waiting for data, or for others, does not add to
             if passed > 0 and (self.spent - self._spent_dense) / passed > BUDGET:
                 self._interval *= 2
         if self.steps >= self._next:
@@ -274,15 +276,15 @@ class Shield:
 
 
 class Measured(Shield):
-    """A shielded block whose time is counted."""
+    """A shielded block whose time is counted: that of this thread, for on a busy machine others work meanwhile."""
 
     __slots__ = ("_began",)
 
     def __enter__(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.thread_time()
 
     def __exit__(self, kind: object, fault: object, stack: object) -> bool:
-        self._session.spent += time.perf_counter() - self._began
+        self._session.spent += time.thread_time() - self._began
         return kind is not None and self._keep(fault)
 
 

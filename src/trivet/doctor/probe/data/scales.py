@@ -19,44 +19,12 @@ MOST_VALUES = 4096
 
 
 @dataclass
-class Sums:
-    """Sums over the values of the batches of one kind."""
-
-    batches: int = 0
-    samples: int = 0
-    values: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-    low: float = float("inf")
-    high: float = float("-inf")
-
-    def add(self, batch: torch.Tensor) -> None:
-        """Add evenly spaced values of a batch."""
-        flat = batch.detach().flatten()
-        sample = flat[:: max(1, len(flat) // MOST_VALUES)].double()
-        self.batches += 1
-        self.samples += len(batch)
-        self.values += len(sample)
-        self.total += float(sample.sum())
-        self.squares += float(sample.square().sum())
-        self.low, self.high = min(self.low, float(sample.min())), max(self.high, float(sample.max()))
-
-    def trace(self) -> RangeTrace:
-        """Return the figures of all that was added."""
-        count = max(1, self.values)
-        mean = self.total / count
-        return RangeTrace(
-            self.samples, mean, max(0.0, self.squares / count - mean**2) ** 0.5, self.low, self.high
-        )
-
-
-@dataclass
 class ScaleRecord:
     """The pictures that one model was given, with gradients and without."""
 
     ref: "weakref.ref[nn.Module]"
-    trained: Sums = field(default_factory=Sums)
-    evaluated: Sums = field(default_factory=Sums)
+    trained: RangeTrace = field(default_factory=RangeTrace)
+    evaluated: RangeTrace = field(default_factory=RangeTrace)
     place: Place | None = None
 
 
@@ -82,19 +50,33 @@ class ScaleWatch:
         if record is None or record.ref() is not module:
             record = self.records[id(module)] = ScaleRecord(weakref.ref(module))
         training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-        sums = record.trained if training else record.evaluated
-        if sums.batches < MOST_BATCHES and (training or record.trained.batches):
+        seen = record.trained if training else record.evaluated
+        if seen.batches < MOST_BATCHES and (training or record.trained.batches):
             with self.allowance.measured(), torch.no_grad():
-                sums.add(batch)
+                _add(seen, batch)
             if not training:
                 record.place = record.place or user_place()
 
     def traces(self, names: dict[int, str]) -> list[ScaleTrace]:
         """Return one record a model that was given pictures both ways."""
         return [
-            ScaleTrace(
-                names.get(key, "model"), record.place, record.trained.trace(), record.evaluated.trace()
-            )
+            ScaleTrace(names.get(key, "model"), record.place, record.trained, record.evaluated)
             for key, record in self.records.items()
             if record.trained.samples and record.evaluated.samples
         ]
+
+
+def _add(seen: RangeTrace, batch: torch.Tensor) -> None:
+    """Add evenly spaced values of a batch."""
+    flat = batch.detach().flatten()
+    sample = flat[:: max(1, len(flat) // MOST_VALUES)].double()
+    new, shift = len(sample) / (seen.values + len(sample)), float(sample.mean()) - seen.mean
+    variance = (1 - new) * seen.std**2 + new * float(sample.var(correction=0)) + new * (1 - new) * shift**2
+    seen.mean, seen.std = seen.mean + new * shift, variance**0.5
+    low, high = float(sample.min()), float(sample.max())
+    seen.low, seen.high = (min(seen.low, low), max(seen.high, high)) if seen.batches else (low, high)
+    seen.batches, seen.samples, seen.values = (
+        seen.batches + 1,
+        seen.samples + len(batch),
+        seen.values + len(sample),
+    )
