@@ -37,6 +37,9 @@ SIZES = [
     (256, 384),  # quartered, where it rounds to even
     (80, 120),  # ratios that give no ties
     (101, 333),
+    (203, 333),
+    (137, 205),  # many averages just between two levels
+    (427, 640),
     (640, 427),
     (63, 95),  # grows by a little
     (65, 30),
@@ -55,7 +58,8 @@ def test_pixels_are_those_of_opencv(session, image_hw):
         sample = letterbox(Sample.of_image(image, image_id=0, name="noise"), size_hw=SIZE_HW, fill_rgb=FILL)
         wanted = sample.image.transpose(2, 0, 1).astype(np.float64)
         away = np.abs(pixels[number] - wanted)
-        assert away.max() <= 1, "one level, where a sum in another order is rounded the other way"
+        few_terms = max(image_hw[0] / SIZE_HW[0], image_hw[1] / SIZE_HW[1]) <= 5
+        assert away.max() <= (0 if few_terms else 1), "long sums may be rounded the other way"
         assert (away > 0).mean() <= 3e-4
         colour = [part.reshape(3, 1, 1) for part in (MEAN, STD)]
         np.testing.assert_allclose(normalised[number], (pixels[number] - colour[0]) / colour[1], atol=1e-5)

@@ -114,16 +114,19 @@ def _either(
 
 
 def _averaged(graph: Graph, image: str, batch: str, sides: tuple[Pair, Pair]) -> str:
-    """Average each new pixel's area, rows first; float32 `[b, 3, h, w]` of whole numbers."""
-    (height, new_height), (width, new_width) = sides
-    three_rows = graph.op("Mul", width, np.int64(3))
-    rows = _weighted_rows(graph, graph.op("Reshape", image, graph.join(batch, height, three_rows)), sides[0])
-    rows = graph.op("Reshape", rows, graph.join(batch, new_height, width, np.int64(3)))
-    columns = graph.op("Transpose", rows, perm=[0, 2, 3, 1])  # [b, w, 3, h]
-    columns = graph.reshape(columns, 0, 0, -1)
-    columns = _weighted_rows(graph, columns, sides[1])
-    columns = graph.op("Reshape", columns, graph.join(batch, new_width, np.int64(3), new_height))
-    pixels = graph.op("Transpose", columns, perm=[0, 2, 3, 1])
+    """Average each new pixel's area; float32 `[b, 3, h, w]` of whole numbers.
+
+    Columns first, as OpenCV does: where an average lies just between two levels the order of the sums decides, and one
+    level can move a box.
+    """
+    (height, new_height), (_, new_width) = sides
+    columns = graph.op("Transpose", image, perm=[0, 2, 1, 3])  # [b, w, h, 3]
+    columns = _weighted_rows(graph, graph.reshape(columns, 0, 0, -1), sides[1])
+    columns = graph.op("Reshape", columns, graph.join(batch, new_width, height, np.int64(3)))
+    rows = graph.op("Transpose", columns, perm=[0, 2, 3, 1])  # [b, h, 3, w]
+    rows = _weighted_rows(graph, graph.reshape(rows, 0, 0, -1), sides[0])
+    rows = graph.op("Reshape", rows, graph.join(batch, new_height, np.int64(3), new_width))
+    pixels = graph.op("Transpose", rows, perm=[0, 2, 1, 3])
     # OpenCV rounds .5 up when it halves an image, where all are quarters, and else to the even number.
     halved = graph.op(
         "And", *(graph.op("Equal", old, graph.op("Mul", new, np.int64(2))) for old, new in sides)
@@ -133,7 +136,7 @@ def _averaged(graph: Graph, image: str, batch: str, sides: tuple[Pair, Pair]) ->
 
 
 def _weighted_rows(graph: Graph, rows: str, side: Pair) -> str:
-    """Return `[b, new, 1, k]` of `[b, old, k]`: each new row the average of those it covers."""
+    """Return `[b, new, k]` of `[b, old, k]`: each new row the average of those it covers."""
     old, new = graph.to_double(side[0]), graph.to_double(side[1])
     scale = graph.op("Div", old, new)
     start = graph.op("Mul", graph.to_double(graph.count_up(side[1])), scale)
@@ -148,7 +151,7 @@ def _weighted_rows(graph: Graph, rows: str, side: Pair) -> str:
     last = graph.op("Sub", side[0], np.int64(1))
     picked = graph.op("Gather", rows, graph.op("Min", graph.to_int(taps), last), axis=1)  # (b, new, taps, k)
     weights = graph.op("Unsqueeze", graph.to_float(shares), np.array([1]))  # (new, 1, taps)
-    return graph.op("MatMul", weights, graph.to_float(picked))
+    return graph.op("Squeeze", graph.op("MatMul", weights, graph.to_float(picked)), np.array([2]))
 
 
 def _interpolated(graph: Graph, image: str, sides: tuple[Pair, Pair]) -> str:
