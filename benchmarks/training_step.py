@@ -2,20 +2,22 @@
 
     python benchmarks/training_step.py [--rounds 5] [--threads 2] [--processor-time]
 
-A step is all that repeats: normalising the uint8 batch, forward, targets, losses, backward, clipping, AdamW. Both sides
-step in turn in one process, so that the machine's drift hits both alike; the first two rounds warm up and are not
-counted. effdet runs as its own training script would run it on a CPU (contiguous float32), and once more in the
-channels-last layout, which its script does not set; then both again with freed memory kept in the process, as `trivet
-fit` keeps it and effdet's script does not: the honest ratios are those of the first row of the first half and of the
-last row, and, made equal, of the second row of the second half. `trivet` runs as `trivet fit` runs it, with the compiled
-kernels; `trivet, no kernels` is the same by PyTorch's own operators. `--processor-time` counts the process' processor
-time instead of seconds, for a machine that is not quiet (with --threads 1: threads that wait spin).
+A step is all that repeats: normalising the uint8 batch, forward, targets, losses, backward, clipping, AdamW. Each
+side has a process of its own, so that no side's waiting threads disturb another and its peak memory is its own; they take
+turns, so that the machine's drift hits all alike; the first two rounds warm up and are not counted. effdet runs as its own
+training script would run it on a CPU (contiguous float32), once more in the channels-last layout, which its script does not
+set, and both again with freed memory kept in the process, as `trivet fit` keeps it and effdet's script does not. The honest
+ratio is that of the first row; made equal in layout and allocator, that of the fourth. `trivet, no kernels` is the same by
+PyTorch's own operators. `--processor-time` counts the process' processor time instead of seconds, for a machine that is not
+quiet (with --threads 1: threads that wait spin).
 Results with date and machine are kept in `training_step.md`.
 """
 
 import argparse
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -36,6 +38,14 @@ from trivet.train.step import take_step
 
 CASES = (("tf_efficientdet_d0", 512, 4), ("tf_efficientdet_lite0", 320, 8))
 CLASSES, OBJECTS, WARM_UP = 20, 12, 2
+SIDES = {  # whose it is, and whether freed memory is kept in the process
+    "effdet, as its script runs": ("effdet", False),
+    "effdet, channels last": ("effdet", False),
+    "effdet, freed memory kept": ("effdet", True),
+    "effdet, channels last and memory kept": ("effdet", True),
+    "trivet, no kernels, memory kept": ("trivet", True),
+    "trivet, as fit runs": ("trivet", True),
+}
 
 
 def make_batch(size: int, images: int) -> Batch:
@@ -98,10 +108,43 @@ def trivet_step(name: str, batch: Batch, state: dict, *, kernels: bool) -> Calla
     return lambda: take_step(fabric, network, task, [batch], wrapped, clip_norm=10.0)
 
 
-def timed(step: Callable[[], None], clock: Callable[[], float]) -> float:
-    begun = clock()
-    step()
-    return clock() - begun
+class Worker:
+    """A process of one side that takes a step when asked, and waits in between."""
+
+    def __init__(self, case: int, side: str, given: argparse.Namespace) -> None:
+        command = [sys.executable, __file__, "--work", str(case), side, "--threads", str(given.threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self) -> tuple[float, float, float]:
+        """Return seconds, processor seconds, and the peak memory of the process so far in GiB."""
+        assert self.process.stdin is not None, "it was opened as a pipe"
+        assert self.process.stdout is not None, "it was opened as a pipe"
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        seconds, busy, peak = map(float, self.process.stdout.readline().split())
+        return seconds, busy, peak
+
+
+def work(case: int, side: str) -> None:
+    """Be such a process."""
+    name, size, images = CASES[case]
+    torch.manual_seed(0)
+    batch = make_batch(size, images)
+    config = effdet.get_efficientdet_config(name)
+    config.num_classes = CLASSES
+    state = effdet.EfficientDet(config, pretrained_backbone=False).state_dict()
+    kind, kept = SIDES[side]
+    if kept:
+        keep_freed_memory()
+    if kind == "effdet":
+        step = effdet_step(name, batch, state, channels_last="channels last" in side)
+    else:
+        step = trivet_step(name, batch, state, kernels="no kernels" not in side)
+    for _ in sys.stdin:
+        begun, used = time.perf_counter(), time.process_time()
+        step()
+        seconds, busy = time.perf_counter() - begun, time.process_time() - used
+        print(seconds, busy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, flush=True)
 
 
 def main() -> None:
@@ -111,49 +154,38 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--processor-time", action="store_true")
+    options.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    clock = time.process_time if given.processor_time else time.perf_counter
-    begun = time.perf_counter()
-    print(
-        f"{kernels_status()} Ready in {time.perf_counter() - begun:.1f} s (compiled when not in the cache)."
-    )
-    for name, size, images in CASES:
-        torch.manual_seed(0)
-        batch = make_batch(size, images)
-        config = effdet.get_efficientdet_config(name)
-        config.num_classes = CLASSES
-        state = effdet.EfficientDet(config, pretrained_backbone=False).state_dict()
-        sides = {
-            "effdet": effdet_step(name, batch, state, channels_last=False),
-            "effdet, channels last": effdet_step(name, batch, state, channels_last=True),
-            "trivet, no kernels": trivet_step(name, batch, state, kernels=False),
-            "trivet": trivet_step(name, batch, state, kernels=True),
-        }
+    if given.work:
+        work(int(given.work[0]), given.work[1])
+        return
+    print(kernels_status())
+    for case, (name, size, images) in enumerate(CASES):
         print(f"{name} at {size}, batch {images}, {given.threads} threads", flush=True)
-        for allocator in ("as the process starts", "keeping freed memory"):
-            if allocator == "keeping freed memory":
-                keep_freed_memory()
-            seconds: dict[str, list[float]] = {side: [] for side in sides}
-            for number in range(given.rounds + WARM_UP):
-                for side, step in sides.items():
-                    taken = timed(step, clock)
-                    if number >= WARM_UP:
-                        seconds[side].append(taken)
-            report(allocator, seconds)
+        workers = {side: Worker(case, side, given) for side in SIDES}
+        taken: dict[str, list[tuple[float, float, float]]] = {side: [] for side in SIDES}
+        for number in range(given.rounds + WARM_UP):
+            for side, worker in workers.items():
+                found = worker.step()
+                if number >= WARM_UP:
+                    taken[side].append(found)
+        for worker in workers.values():
+            worker.process.communicate()
+        report(
+            {side: [row[int(given.processor_time)] for row in rows] for side, rows in taken.items()}, taken
+        )
 
 
-def report(allocator: str, seconds: dict[str, list[float]]) -> None:
-    ours = statistics.median(seconds["trivet"])
+def report(seconds: dict[str, list[float]], taken: dict[str, list[tuple[float, float, float]]]) -> None:
+    ours = statistics.median(seconds["trivet, as fit runs"])
     for side, values in seconds.items():
         median = statistics.median(values)
         print(
-            f"  {allocator:24} {side:22} median {median:6.3f} s  ({min(values):.3f}-{max(values):.3f})  "
-            f"{median / ours:5.2f} x trivet",
+            f"  {side:38} median {median:6.3f} s  ({min(values):.3f}-{max(values):.3f})  "
+            f"{median / ours:5.2f} x trivet's fit  peak {taken[side][-1][2]:.2f} GiB",
             flush=True,
         )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"  peak memory of the process so far {peak:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":
