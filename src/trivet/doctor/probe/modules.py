@@ -304,7 +304,8 @@ class ModuleWatch:
 
     def _note_load(self, module: nn.Module, state: Any, strict: bool) -> None:
         calls = self.calls.get(id(module))
-        trained = calls is not None and (calls.train_gradient or calls.eval_gradient)
+        known = calls is not None and calls.ref() is module  # not one that is gone, whose id it has
+        trained = known and calls is not None and (calls.train_gradient or calls.eval_gradient)
         if self.session.active and not trained:  # a trained model gets its best or averaged weights back
             self.loads += describe_load(module, state, strict=strict)
 
