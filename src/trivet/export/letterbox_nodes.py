@@ -120,13 +120,14 @@ def _averaged(graph: Graph, image: str, batch: str, sides: tuple[Pair, Pair]) ->
     level can move a box.
     """
     (height, new_height), (_, new_width) = sides
-    columns = graph.op("Transpose", image, perm=[0, 2, 1, 3])  # [b, w, h, 3]
+    # one axis is moved at a time, which ONNX Runtime does several times as fast as to swap two
+    columns = graph.op("Transpose", image, perm=[0, 2, 3, 1])  # [b, w, 3, h]
     columns = _weighted_rows(graph, graph.reshape(columns, 0, 0, -1), sides[1])
-    columns = graph.op("Reshape", columns, graph.join(batch, new_width, height, np.int64(3)))
-    rows = graph.op("Transpose", columns, perm=[0, 2, 3, 1])  # [b, h, 3, w]
+    columns = graph.op("Reshape", columns, graph.join(batch, new_width, np.int64(3), height))
+    rows = graph.op("Transpose", columns, perm=[0, 3, 1, 2])  # [b, h, w, 3]
     rows = _weighted_rows(graph, graph.reshape(rows, 0, 0, -1), sides[0])
-    rows = graph.op("Reshape", rows, graph.join(batch, new_height, np.int64(3), new_width))
-    pixels = graph.op("Transpose", rows, perm=[0, 2, 1, 3])
+    rows = graph.op("Reshape", rows, graph.join(batch, new_height, new_width, np.int64(3)))
+    pixels = graph.op("Transpose", rows, perm=[0, 3, 1, 2])
     # OpenCV rounds .5 up when it halves an image, where all are quarters, and else to the even number.
     halved = graph.op(
         "And", *(graph.op("Equal", old, graph.op("Mul", new, np.int64(2))) for old, new in sides)
