@@ -1,8 +1,9 @@
 """A training step of any module on fake tensors, at two batch sizes."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,8 +65,20 @@ def account(
     Raises:
         ValueError: If the step uses something whose size depends on values.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _uncollected():
         return draw_lines([_run(prepare, batch, scratch) for batch in batches or BATCHES])
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave the collector of cycles out: it would look through the million small records of a step again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None) -> Ledger:
