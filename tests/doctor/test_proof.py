@@ -2,7 +2,6 @@
 
 import json
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from trivet.doctor.experiment import UnprovableError
 from trivet.doctor.outputs import Options
 from trivet.doctor.probe import Probe
 from trivet.doctor.run import FAILED, run_script
-from trivet.doctor.tape import Played, Step, Tape, mapped, tensors_in
+from trivet.doctor.tape import Step, Tape, mapped, tensors_in
 from trivet.doctor.watch import watch
 
 
@@ -249,28 +248,3 @@ def test_what_cannot_be_put_to_the_test_is_listed(tmp_path):
     run_script(str(script), (), Options(json=str(out), prove=True, quiet=True))
     reasons = {item["name"]: item["reason"] for item in json.loads(out.read_text())["not_checked"]}
     assert reasons["proof of script-failed"] == "what it is about cannot be set right on live objects"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("program", "name", "verdict"),
-    [
-        ("house_prices", "loss-broadcast", "confirmed"),
-        ("citation_nll", "probabilities-into-cross-entropy", "no-effect-seen"),
-    ],
-)
-def test_a_program_of_the_corpus_ends_in_a_verdict(program, name, verdict, tmp_path):
-    script = Path(__file__).parents[2] / "benchmarks/doctor/programs" / f"{program}.py"
-    out = tmp_path / "out.json"
-    options = Options(json=str(out), prove=True, prove_seconds=25.0, quiet=True)
-    assert run_script(str(script), (), options) == FAILED
-    told = json.loads(out.read_text())["findings"][0]
-    assert (told["name"], told["verdict"]) == (name, verdict)
-    assert told["evidence"]["experiment"]["result"] == verdict
-
-
-def test_a_step_without_a_known_loss_is_scored_as_a_whole_by_its_loss():
-    played = Played(torch.tensor(2.0), [[]])
-    assert played.scores(by_loss=True).tolist() == [-2.0]
-    with pytest.raises(UnprovableError, match="how good the answer"):
-        played.scores()

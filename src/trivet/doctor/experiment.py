@@ -22,13 +22,11 @@ from trivet.doctor.fixes import FIXES, Fix, Trial
 from trivet.doctor.judge import Gain, Result, Scores, best_rate, gain_of, is_stalled, judge
 
 RATES = (1 / 3, 1.0, 3.0, 10.0)
-MOST_STEPS, ENOUGH_STEPS, FEWEST_STEPS = 120, 60, 15
+MOST_STEPS, FEWEST_STEPS = 120, 15
 FEWEST_SEEDS = 2
 LOOKS = 5
 """Looks at the held-out batches in a training."""
 PLACEBO_ORDER = 1000
-MOST_WAITING = 4
-"""How much longer than its budget an experiment may take by the clock, on a machine that others use."""
 
 Score = Callable[[Any, Any], torch.Tensor]
 
@@ -104,21 +102,6 @@ class Experiment:
         return replace(finding, verdict=verdict, evidence={**finding.evidence, "experiment": self.to_json()})
 
 
-class Stopwatch:
-    """Counts seconds of work from when it is made: the lesser of wall and processor time.
-
-    On a machine that others use, waiting for them does not use up a budget; several threads do not, either.
-    """
-
-    def __init__(self) -> None:
-        self._wall, self._processor = time.monotonic(), time.process_time()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return min(time.monotonic() - self._wall, time.process_time() - self._processor)
-
-
 @dataclass
 class _Setting:
     """What all arms share."""
@@ -163,7 +146,7 @@ def prove(
         batches: Pairs (inputs, targets); the last quarter is held out, or half the samples of an only batch.
         loss_function: (output, targets) -> scalar.
         optimizer: The model's.
-        seconds: Budget of time (see `Stopwatch`); fewer steps or repetitions are made rather than more time taken.
+        seconds: Budget of time; fewer steps are taken rather than more time.
         seeds: Repetitions, each with an order of the batches of its own.
         score: (output, targets) -> a score for each sample `[n]`, higher is better. By default accuracy for class
             labels and for binary targets, the negative mean squared error otherwise.
@@ -179,15 +162,15 @@ def prove(
         raise UnprovableError(
             f"at least {FEWEST_SEEDS} seeds are wanted, to know what chance does, not {seeds}"
         )
-    watch, began = Stopwatch(), time.monotonic()
+    began = time.monotonic()
     train, held_out = split_batches(batches)
     setting = _Setting(
         model, loss_function, optimizer, FIXES[name], train, held_out, score or score_samples, start
     )
     rates = _rates(setting.fix)
-    setting.steps, seeds = _affordable(setting, seconds, sum(map(len, rates.values())), seeds)
-    setting.deadline = began + MOST_WAITING * seconds
-    arms, seeds = _train_arms(setting, rates, seeds, watch, seconds)
+    setting.steps = _affordable_steps(setting, seconds, sum(map(len, rates.values())) * seeds)
+    setting.deadline = began + 3 * seconds
+    arms, seeds = _train_arms(setting, rates, seeds, began + seconds)
     over_base, over_placebo = gain_of(arms["fix"], arms["base"]), gain_of(arms["fix"], arms["placebo"])
     result = judge(over_base, over_placebo)
     if (
@@ -259,36 +242,33 @@ def _rates(fix: Fix) -> dict[str, tuple[float, ...]]:
     return dict.fromkeys(("base", "fix", "placebo"), RATES)
 
 
-def _affordable(setting: _Setting, seconds: float, trainings: int, seeds: int) -> tuple[int, int]:
-    """Measure what a short training costs, and return how many steps of each, and how many seeds, fit into the time.
+def _affordable_steps(setting: _Setting, seconds: float, trainings: int) -> int:
+    """Measure what a short training costs, and return how many steps fit into the time for each.
 
     Raises:
-        UnprovableError: If the steps are too few to show anything.
+        UnprovableError: If these are too few to show anything.
     """
     _train(setting, "base", 1.0, 0)  # the first one warms up
-    watch = Stopwatch()
+    began = time.monotonic()
     _train(setting, "base", 1.0, 0)
-    once = watch.seconds
+    once = time.monotonic() - began
     setting.curves.clear()
     step = once / (setting.steps + len(setting.looks) * len(setting.held_out))
     looking = LOOKS * len(setting.held_out) * step
-    while (steps := int((seconds / (trainings * seeds) - looking) / step)) < ENOUGH_STEPS:
-        if seeds == FEWEST_SEEDS:
-            break
-        seeds -= 1
+    steps = int((seconds / trainings - looking) / step)
     if steps < FEWEST_STEPS:
-        wanted = trainings * seeds * (FEWEST_STEPS * step + looking)
+        wanted = trainings * (FEWEST_STEPS * step + looking)
         raise UnprovableError(f"{seconds:g} s are too short: about {wanted:.0f} s are wanted")
-    return min(MOST_STEPS, steps), seeds
+    return min(MOST_STEPS, steps)
 
 
 def _train_arms(
-    setting: _Setting, rates: dict[str, tuple[float, ...]], seeds: int, watch: Stopwatch, seconds: float
+    setting: _Setting, rates: dict[str, tuple[float, ...]], seeds: int, until: float
 ) -> tuple[dict[str, Scores], int]:
     """Train all arms, seed by seed, fewer of them when the time is up; returns scores by arm and rate, and the seeds."""
     scores: dict[tuple[str, float], list[torch.Tensor]] = {}
     done = 0
-    while done < seeds and (done < FEWEST_SEEDS or watch.seconds < seconds):
+    while done < seeds and (done < FEWEST_SEEDS or time.monotonic() < until):
         for arm, grid in rates.items():
             for rate in grid:
                 scores.setdefault((arm, rate), []).append(_train(setting, arm, rate, done))
@@ -305,7 +285,7 @@ def _train(setting: _Setting, arm: str, rate: float, seed: int) -> torch.Tensor:
         order = _orders(len(setting.train), seed + (PLACEBO_ORDER if arm == "placebo" else 0))
         for step in range(1, setting.steps + 1):
             if time.monotonic() > setting.deadline:
-                raise UnprovableError(f"the experiment took {MOST_WAITING} times its time and was given up")
+                raise UnprovableError("the experiment took three times its time and was given up")
             _step(trial, setting.train[next(order)])
             if step in setting.looks:
                 scores = _look(trial.model, setting)

@@ -38,13 +38,11 @@ class Fix:
         apply: Changes a trial; with `False` it goes the same way without effect.
         fault: Sets up what the fault is in the loop, in every arm, where model, loss and optimizer do not hold it.
         rates: Factors of the learning rate that the fix is, where the fault is the rate itself.
-        changes_loss: Whether losses with and without the fix are no measure of the same thing.
     """
 
     apply: Callable[[Trial, bool], None]
     fault: Callable[[Trial], None] | None = None
     rates: tuple[float, ...] = ()
-    changes_loss: bool = False
 
 
 def give_all_parameters(trial: Trial, real: bool) -> None:
@@ -148,9 +146,9 @@ def _change_input(
 
 FIXES: dict[str, Fix] = {
     "parameter-not-in-optimizer": Fix(give_all_parameters),
-    "probabilities-into-cross-entropy": Fix(take_logarithm, changes_loss=True),
-    "sigmoid-before-bce-with-logits": Fix(take_logit, changes_loss=True),
-    "loss-broadcast": Fix(take_shape_of_target, changes_loss=True),
+    "probabilities-into-cross-entropy": Fix(take_logarithm),
+    "sigmoid-before-bce-with-logits": Fix(take_logit),
+    "loss-broadcast": Fix(take_shape_of_target),
     "batchnorm-momentum": Fix(reverse_momentum),
     "missing-zero-grad": Fix(clear_gradients, fault=_accumulate),
     "trains-in-eval-mode": Fix(train_in_train_mode, fault=_evaluate),

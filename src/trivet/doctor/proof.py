@@ -10,8 +10,6 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.fixes import FIXES
 
 FEWEST_STEPS = 2
-FEWEST_BY_LOSS = 16
-"""Steps, a quarter of them held out, of which a score by the loss of the step alone says something."""
 Tell = Callable[[str], object]
 
 
@@ -60,7 +58,6 @@ def _prove(finding: Finding, catch: Catch, seconds: float) -> Finding:
         raise UnprovableError(
             "at least two steps on different samples are wanted, to train on and to judge by"
         )
-    by_loss = len(catch.steps) >= FEWEST_BY_LOSS and not FIXES[finding.name].changes_loss
     experiment = prove(
         finding,
         model,
@@ -68,7 +65,7 @@ def _prove(finding: Finding, catch: Catch, seconds: float) -> Finding:
         lambda played, _: played.loss,
         catch.optimizer,
         seconds=seconds,
-        score=lambda played, _: played.scores(by_loss=by_loss),
+        score=lambda played, _: played.scores(),
         start=catch.start.put,
     )
     return experiment.apply_to(finding)

@@ -50,21 +50,13 @@ class Played:
     loss: torch.Tensor
     pairs: list[list[Pair]]
 
-    def scores(self, *, by_loss: bool = False) -> torch.Tensor:
+    def scores(self) -> torch.Tensor:
         """Score each sample `[n]`, over all losses that say something about every sample.
 
-        Args:
-            by_loss: Where no loss does, score the step as a whole `[1]` by its loss, negative.
-
         Raises:
-            UnprovableError: If no loss does, and the step is not scored as a whole.
+            UnprovableError: If no loss does.
         """
-        try:
-            return torch.cat([_scores(pairs) for pairs in self.pairs])
-        except UnprovableError:
-            if not by_loss:
-                raise
-            return -self.loss.detach()[None]
+        return torch.cat([_scores(pairs) for pairs in self.pairs])
 
 
 class Tape:
