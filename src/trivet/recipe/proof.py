@@ -153,21 +153,10 @@ class Proof:
             f"{'passed' if self.passed else 'FAILED'}: the file beside PyTorch on {found.images} images ({self.split})",
             f"{name}: {self.score_torch:.6f} PyTorch, {self.score_file:.6f} file"
             f" (loss {self.loss:+.6f}, at most {self.most_loss:g})",
-            f"time an image: {self.ms_torch:.1f} ms PyTorch, {self.ms_file:.1f} ms file"
-            + ("" if self.ms_fp32 is None else f", {self.ms_fp32:.1f} ms before quantisation"),
+            self._time_text(),
         ]
-        if self.task == "detection":
-            lines.append(
-                f"{found.objects} boxes equal: edges within {found.pixels:.4f} px (at most {MOST_PIXELS}), scores within "
-                f"{found.scores:.2g} (at most {MOST_SCORE}); {found.edge_cases} decided the other way by rounding"
-            )
-        elif self.task == "segmentation":
-            lines.append(
-                f"{found.objects} pixels equal; at most {found.labels:.4%} of an image's differ (at most "
-                f"{MOST_PIXEL_SHARE:.2%}), scores within {found.scores:.2g} (at most {MOST_SCORE})"
-            )
-        else:
-            lines.append(f"scores within {found.scores:.2g} (at most {MOST_SCORE})")
+        if self.precision == "fp32":
+            lines.append(self._equality_text())
         if self.stages:
             lines.append("largest difference by stage:")
             lines += [
@@ -175,10 +164,33 @@ class Proof:
             ]
         if self.first_stage is not None:
             lines.append(f"the first that differs too much: {self.first_stage}")
-        lines += found.faults[:20]
-        if len(found.faults) > 20:
-            lines.append(f"... and {len(found.faults) - 20} more")
+        if self.precision == "fp32":  # an 8-bit file's boxes are others, and its score says what that costs
+            lines += found.faults[:20]
+            if len(found.faults) > 20:
+                lines.append(f"... and {len(found.faults) - 20} more")
         return "\n".join(lines)
+
+    def _time_text(self) -> str:
+        told = f"time an image: {self.ms_torch:.1f} ms PyTorch, {self.ms_file:.1f} ms file"
+        if self.ms_fp32 is None:
+            return told
+        told += f", {self.ms_fp32:.1f} ms before quantisation"
+        gain = self.ms_fp32 / self.ms_file
+        return told + (f": {gain:.1f} times as fast" if gain >= 1.05 else ": it gains no time here")
+
+    def _equality_text(self) -> str:
+        found = self.differences
+        if self.task == "detection":
+            return (
+                f"{found.objects} boxes equal: edges within {found.pixels:.4f} px (at most {MOST_PIXELS}), scores within "
+                f"{found.scores:.2g} (at most {MOST_SCORE}); {found.edge_cases} decided the other way by rounding"
+            )
+        if self.task == "segmentation":
+            return (
+                f"{found.objects} pixels equal; at most {found.labels:.4%} of an image's differ (at most "
+                f"{MOST_PIXEL_SHARE:.2%}), scores within {found.scores:.2g} (at most {MOST_SCORE})"
+            )
+        return f"scores within {found.scores:.2g} (at most {MOST_SCORE})"
 
 
 def compare_on(
