@@ -317,6 +317,18 @@ def test_between_recorded_steps_torch_is_as_it_was_but_for_the_outermost_model()
     assert (trace.steps, len(trace.loss_curve), trace.models[0].steps_in_train) == (80, 80, 80)
 
 
+def test_only_what_the_watched_training_compiles_keeps_the_wrappers_on():
+    compiled = torch.compile(torch.sin, backend="eager")
+    compiled(torch.ones(2))
+    with Probe() as probe:
+        trained_under(probe, 25)
+        assert probe.session.resting
+    compiled = torch.compile(torch.cos, backend="eager")
+    with Probe() as probe:
+        trained_under(probe, 25, before=lambda step: compiled(torch.ones(2)))
+        assert not probe.session.resting
+
+
 @pytest.mark.parametrize("clears", [True, False])
 def test_gradients_are_judged_rightly_after_a_rest(clears):
     with Probe() as probe:

@@ -168,6 +168,7 @@ class Session:
         self._looked_closer = False
         self._spent_dense = 0.0
         self._dense_over = 0.0
+        self._compiled_before = _compiled()
         _live.add(self)
 
     def renew(self) -> None:
@@ -186,7 +187,7 @@ class Session:
 
     def rest(self) -> None:
         """Take off whatever only recorded steps need, unless code is compiled, which would be compiled again."""
-        if not self.resting and not self.held and self.active and not _has_compiled():
+        if not self.resting and not self.held and self.active and _compiled() == self._compiled_before:
             self.resting = True
             with self.measured():
                 for act in self.on_rest:
@@ -309,10 +310,10 @@ class Sparse:
         return False
 
 
-def _has_compiled() -> bool:
-    """Whether `torch.compile` has compiled anything in this process."""
+def _compiled() -> int:
+    """Frames that `torch.compile` has compiled in this process."""
     counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", None)
-    return bool(counters and counters.get("frames"))
+    return sum(counters["frames"].values()) if counters and "frames" in counters else 0
 
 
 def compiling() -> bool:
