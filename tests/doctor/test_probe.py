@@ -14,8 +14,10 @@ from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import diagnose_trace
 from trivet.doctor.explanations import EXPLANATIONS
 from trivet.doctor.probe import Probe
+from trivet.doctor.probe import session as session_module
 from trivet.doctor.probe.activations import ActivationWatch
 from trivet.doctor.probe.data.classes import ClassWatch
+from trivet.doctor.probe.data.digest import Allowance
 from trivet.doctor.probe.data.leaks import LeakWatch
 from trivet.doctor.probe.data.loaders import LoaderWatch
 from trivet.doctor.probe.ledger import Ledger
@@ -311,7 +313,7 @@ def test_between_recorded_steps_torch_is_as_it_was_but_for_the_outermost_model()
         trained_under(probe, 80, before=look)
     assert seen[10] == (False, False)
     assert seen[40] == (True, True)
-    assert [step for step in range(20, 80) if not seen[step][0]] == [20, 70]
+    assert [step for step in range(20, 80) if not seen[step][0]] == [20, 71]
     assert "__call__" not in vars(Rested)
     trace = probe.trace()
     assert (trace.steps, len(trace.loss_curve), trace.models[0].steps_in_train) == (80, 80, 80)
@@ -358,6 +360,67 @@ def test_a_loss_that_breaks_between_recorded_steps_is_looked_into_at_once():
                 nn.init.normal_(model.last.weight)
     assert probe.training.backward.first_not_finite == 30
     assert {30, 31, 34} <= {step.step for step in probe.recorded}
+
+
+@pytest.fixture
+def hardly_looks(monkeypatch):
+    """Take every step for one that is over at once."""
+    monkeypatch.setattr(session_module, "LOOK_SECONDS", 1e9)
+    monkeypatch.setattr(Allowance, "left", property(lambda self: False))
+
+
+def test_of_steps_that_are_over_at_once_few_are_looked_at_and_none_is_lost(hardly_looks):
+    looked = []
+    with Probe() as probe:
+        probe.modules.at_rest.append(lambda *call: looked.append(probe.session.steps))
+        trained_under(probe, 200)
+    assert [step for step in looked if step > 72] == [step for step in range(73, 200) if step % 9 == 0]
+    trace = probe.trace()
+    assert (trace.steps, trace.optimizers[0].steps, trace.backward.calls) == (200, 200, 200)
+    assert 190 <= trace.models[0].steps_in_train <= 200
+
+
+def test_a_loss_that_breaks_in_a_quiet_step_is_looked_into_at_once(hardly_looks):
+    with Probe() as probe:
+        model = Rested()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for step in range(100):
+            optimizer.zero_grad()
+            scale = float("nan") if step == 92 else 1.0
+            assert step != 92 or probe.session.quiet
+            (F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))) * scale).backward()
+            optimizer.step()
+            if step == 92:
+                nn.init.normal_(model.last.weight)
+    assert probe.training.backward.first_not_finite == 92
+    assert {92, 93, 96} <= {step.step for step in probe.recorded}
+
+
+def test_optimizers_that_take_turns_are_both_looked_at_in_quiet_steps(hardly_looks):
+    with Probe() as probe:
+        models = [Rested(), nn.Sequential(nn.Linear(4, 2))]
+        optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in models]
+        probe.watch_also(*models)
+        for step in range(400):
+            model, optimizer = models[step % 2], optimizers[step % 2]
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+    seen = [probe.modules.roots[id(model)].steps["train"] for model in models]
+    assert all(150 <= steps <= 250 for steps in seen)
+    assert {step.optimizer for step in probe.recorded if step.step > 60} == {0, 1}
+
+
+def test_a_teacher_that_is_asked_in_every_quiet_step_is_no_evaluation(hardly_looks):
+    teacher = Rested().eval()
+
+    def ask(step):
+        with torch.no_grad():
+            teacher(torch.randn(6, 4))
+
+    with Probe() as probe:
+        trained_under(probe, 200, before=ask)
+    assert probe.modules.roots[id(teacher)].evaluations_in_eval == 0
 
 
 def test_modes_and_evaluations_are_seen_between_recorded_steps():

@@ -47,6 +47,7 @@ class RootRecord:
     eval_after_train: int = 0
     ever_eval: bool = False
     plain_calls: int = 0
+    """Calls without gradients in the step `last_plain`."""
     last_plain: int = 0
     last_phase: int = -1
     evaluations_in_train: int = 0
@@ -97,6 +98,7 @@ class ModuleWatch:
         """Called before the calls of training while the session is at rest; they must cost next to nothing."""
         self._outer: dict[int, tuple[weakref.ref[nn.Module], RootRecord]] = {}
         self._of_roots: list[Replaced] = []
+        self._counted = 0
 
     def install(self, patches: Patches) -> None:
         """Wrap construction, calls, mode switches and `load_state_dict` of `nn.Module`."""
@@ -157,14 +159,14 @@ class ModuleWatch:
         return [unwrapped(module) for module in roots]
 
     def end_step(self) -> None:
-        """Count the forwards since the last step as those of a training step."""
+        """Count the forwards since the last step as those of this one, and of the quiet ones before it."""
+        passed, self._counted = self.session.steps + 1 - self._counted, self.session.steps + 1
         for record in self.roots.values():
             if record.pending:
-                record.steps[record.pending] += 1
+                record.steps[record.pending] += passed
                 if record.pending == "eval" and record.steps["train"]:
-                    record.eval_after_train += 1
+                    record.eval_after_train += passed
             record.pending = ""
-            record.plain_calls = 0
 
     def last_switch(self, module: nn.Module, *, to_train: bool) -> Place | None:
         """Where a module was last put into a mode by itself."""
@@ -235,6 +237,8 @@ class ModuleWatch:
 
         def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if is_compiling():
+                return original(self, *args, **kwargs)
+            if session.quiet and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
                 return original(self, *args, **kwargs)
             if getattr(local, "depth", 0) and session.resting:
                 return original(self, *args, **kwargs)
@@ -341,8 +345,8 @@ class ModuleWatch:
             return
         steps = self.session.steps
         lone = steps - record.last_plain >= 3
+        record.plain_calls = record.plain_calls + 1 if record.last_plain == steps else 1
         record.last_plain = steps
-        record.plain_calls += 1
         if not steps or record.last_phase == steps or not (record.plain_calls >= 2 or lone):
             return
         record.last_phase = steps

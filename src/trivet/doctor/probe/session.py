@@ -1,5 +1,6 @@
 """What the parts of the probe share: whether to record now, the clock of its own cost, and reversible wrapping."""
 
+import math
 import os
 import sys
 import threading
@@ -18,10 +19,14 @@ DENSE_STEPS = 20
 """Every step up to this one is recorded."""
 RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
-FIRST_INTERVAL = 50
-"""Recorded steps are this far apart afterwards; further when the budget is overdrawn."""
+FIRST_INTERVAL = 51
+"""Recorded steps are this far apart afterwards, further when the budget is overdrawn; odd, for optimizers take turns."""
 BUDGET = 0.005
-"""Largest share of the training's time that recording may take, after the dense steps."""
+"""Largest share of the training's time that recording may take, after the dense steps, and looking at it at rest."""
+LOOK_SECONDS = 20e-6
+"""Processor time that looking at a step at rest takes."""
+MOST_STRIDE = 9
+"""Steps at rest of which one is looked at, at most."""
 CLOSE_LOOK = 5
 """Steps that are recorded after something unusual, once a run."""
 MOST_FAULTS = 8
@@ -137,7 +142,9 @@ class Session:
         active: Whether anything is recorded; false in the processes of a loader.
         recording: Whether the current step is one that is looked into.
         resting: Whether whatever only recorded steps need has been taken off torch, so that a step costs next to nothing.
+        quiet: Whether the step is not even looked at: while at rest, most of those that are over at once.
         held: Whether somebody needs every step, so that nothing may be taken off.
+        busy: Tell whether somebody needs to look at every step at rest.
         on_rest, on_wake: Called when this begins and ends.
         steps: Optimizer steps so far, over all optimizers.
         optimizers: Optimizers made so far.
@@ -149,7 +156,9 @@ class Session:
         self.active = True
         self.recording = True
         self.resting = False
+        self.quiet = False
         self.held = False
+        self.busy: list[Callable[[], bool]] = []
         self.on_rest: list[Callable[[], None]] = []
         self.on_wake: list[Callable[[], None]] = []
         self.steps = 0
@@ -165,6 +174,7 @@ class Session:
         self._renewals = 0
         self._next = DENSE_STEPS
         self._interval = FIRST_INTERVAL
+        self._stride = 1
         self._looked_closer = False
         self._spent_dense = 0.0
         self._dense_over = 0.0
@@ -194,7 +204,7 @@ class Session:
                     act()
 
     def _record(self) -> None:
-        self.recording = True
+        self.recording, self.quiet = True, False
         if self.resting:
             self.resting = False
             with self.measured():
@@ -209,6 +219,10 @@ class Session:
     def advance(self) -> None:
         """Count a step and decide whether the next is recorded."""
         self.steps += 1
+        if self.resting and self.steps < self._next:
+            self.quiet = self.steps % self._stride != 0
+            if self.quiet:
+                return
         self._last = time.perf_counter()
         if self._first is None:
             self._first = self._last
@@ -222,13 +236,16 @@ class Session:
                 time.thread_time() - self._dense_over
             )  # which waiting for data, or for others, does not add to
             if passed > 0 and (self.spent - self._spent_dense) / passed > BUDGET:
-                self._interval *= 2
+                self._interval = 2 * self._interval + 1
+            if not any(busy() for busy in self.busy):
+                self._stride = _stride(passed / (self.steps - self._dense))
         if self.steps >= self._next:
             self._next = self.steps + self._interval
             self._record()
         else:
             self.recording = False
             self.rest()
+            self.quiet = self.resting and self.steps % self._stride != 0
 
     def measured(self) -> "Measured":
         """Count the time of a block as the probe's own, and shield the script from its faults."""
@@ -308,6 +325,12 @@ class Sparse:
             self.next = max(step, int(self.next * self._growth) + 1)
             return step == self.next
         return False
+
+
+def _stride(seconds: float) -> int:
+    """Of how many steps at rest one is looked at, when each takes so long: odd, for optimizers take turns."""
+    wanted = LOOK_SECONDS / (BUDGET * max(seconds, 1e-6))
+    return min(MOST_STRIDE, 1 + 2 * math.ceil((wanted - 1) / 2)) if wanted > 1 else 1
 
 
 def _compiled() -> int:

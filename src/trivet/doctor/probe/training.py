@@ -130,13 +130,17 @@ class TrainingWatch(ScalingWatch):
         watch = self
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
-            if not watch.session.active or torch._C._current_graph_task_id() != -1:
+            session = watch.session
+            if not session.active or torch._C._current_graph_task_id() != -1:
+                return original(tensors, *args, **kwargs)
+            if session.quiet and _is_ordinary(tensors):
+                watch.backward.calls += 1
                 return original(tensors, *args, **kwargs)
             given = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
-            with watch.session.shielded():
+            with session.shielded():
                 watch._before_backward(given)
             _call_backward(watch, original, (tensors, *args), kwargs)
-            with watch.session.shielded():
+            with session.shielded():
                 watch._after_backward()
             return None
 
@@ -260,7 +264,7 @@ class TrainingWatch(ScalingWatch):
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         session = self.session
-        if session.active and (not session.resting or session.steps % LOOK_AGAIN == 0):
+        if session.active and not session.quiet and (not session.resting or session.steps % LOOK_AGAIN == 0):
             with self.session.shielded():
                 self._enter_step(optimizer)
 
@@ -288,9 +292,22 @@ class TrainingWatch(ScalingWatch):
                 trace.cancelled += self._cancelled > 0
 
     def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if self.session.active:
-            with self.session.shielded():
-                self._leave_step(optimizer)
+        session = self.session
+        if session.active:
+            try:  # which costs nothing, as a block of `with` would
+                if session.quiet:
+                    self._pass(optimizer)
+                else:
+                    self._leave_step(optimizer)
+            except Exception as fault:
+                session.note_fault(fault)
+
+    def _pass(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count a step that is not looked at."""
+        trace = self.record_of(optimizer).trace
+        _note_rate(trace, float(optimizer.param_groups[0].get("lr", 0.0)))
+        trace.steps += 1
+        self.session.advance()
 
     def _leave_step(self, optimizer: torch.optim.Optimizer) -> None:
         record = self.record_of(optimizer)
@@ -307,6 +324,19 @@ class TrainingWatch(ScalingWatch):
         self._whole = not self.session.resting  # which may have begun or ended just now
         if self._whole:
             record.fresh = False
+
+
+def _is_ordinary(loss: Any) -> bool:
+    """Whether a loss is finite, as far as that can be seen without waiting, and no anomaly is looked for."""
+    if torch.is_anomaly_enabled() or not isinstance(loss, torch.Tensor):
+        return False
+    if not loss.is_cpu or loss.numel() != 1:
+        return True
+    try:
+        value = _item(loss)
+    except RuntimeError:  # it has none, as under a transformation
+        return False
+    return bool(value - value == 0)
 
 
 def _call_backward(
