@@ -24,11 +24,13 @@ from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
-from trivet.doctor.probe.training import LOOK_AGAIN, TrainingWatch
+from trivet.doctor.probe.training import TrainingWatch
 from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
 
 TRACED_BACKWARDS = 3
+LOOK_AGAIN = 8
+"""Steps between two looks at what requires a gradient, at rest."""
 WITNESSES = 16
 """Weights whose update is measured."""
 _watching: "Probe | None" = None
@@ -91,7 +93,7 @@ class Probe:
             ):  # a torch that has moved something: the rest is watched all the same
                 watch.install(self._patches)
         self._patches.wrap(torch.jit, "script", self._wrap_script)
-        self.session.on_rest += [self._patches.rest, self.modules.rest]
+        self.session.on_rest += [self._patches.rest, self.modules.rest, self.training.rest]
         self.session.on_wake += [self.modules.wake, self._patches.wake, self.training.resume]
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
@@ -177,10 +179,6 @@ class Probe:
                 trace.optimizers.append(record.index)
 
     def _before_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
-        if not self.session.recording and self.session.steps % LOOK_AGAIN == 0:
-            with self.session.measured():
-                if self.ledger.changed_phase():
-                    self.session.renew()
         if not self.session.recording:
             return
         with self.session.measured():
@@ -226,6 +224,8 @@ class Probe:
                 self._before = []
                 if self.session.steps < 2:
                     self.ledger.look_for_change()
+        elif self.session.steps % LOOK_AGAIN == 0 and self.ledger.changed_phase():
+            self.session.renew()
         self.modules.end_step()
         self._stop_tracing()
         self.data.end_step()

@@ -71,7 +71,7 @@ class LossWatch:
                         self._note(name, signature, args, kwargs)
                 value = original(*args, **kwargs)
                 if self.sparse.due(self.session.steps):
-                    with self.session.measured():
+                    with self.session.shielded():  # the observers count their own time
                         self._show(name, signature, args, kwargs, value)
                 return value
             finally:

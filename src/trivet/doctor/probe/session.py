@@ -21,7 +21,7 @@ RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 51
 """Recorded steps are this far apart afterwards, further when the budget is overdrawn; odd, for optimizers take turns."""
-BUDGET = 0.005
+BUDGET = 0.004
 """Largest share of the training's time that recording may take, after the dense steps, and looking at it at rest."""
 LOOK_SECONDS = 20e-6
 """Processor time that looking at a step at rest takes."""
@@ -176,7 +176,7 @@ class Session:
         self._interval = FIRST_INTERVAL
         self._stride = 1
         self._looked_closer = False
-        self._spent_dense = 0.0
+        self._spent_before = 0.0
         self._dense_over = 0.0
         self._compiled_before = _compiled()
         _live.add(self)
@@ -205,6 +205,7 @@ class Session:
 
     def _record(self) -> None:
         self.recording, self.quiet = True, False
+        self._spent_before = self.spent
         if self.resting:
             self.resting = False
             with self.measured():
@@ -230,15 +231,9 @@ class Session:
             self._record()
             return
         if self.steps == self._dense:
-            self._spent_dense, self._dense_over = self.spent, time.thread_time()
+            self._dense_over = time.thread_time()
         elif self.recording:
-            passed = (
-                time.thread_time() - self._dense_over
-            )  # which waiting for data, or for others, does not add to
-            if passed > 0 and (self.spent - self._spent_dense) / passed > BUDGET:
-                self._interval = 2 * self._interval + 1
-            if not any(busy() for busy in self.busy):
-                self._stride = _stride(passed / (self.steps - self._dense))
+            self._keep_to_budget()
         if self.steps >= self._next:
             self._next = self.steps + self._interval
             self._record()
@@ -246,6 +241,17 @@ class Session:
             self.recording = False
             self.rest()
             self.quiet = self.resting and self.steps % self._stride != 0
+
+    def _keep_to_budget(self) -> None:
+        """After a recorded step: how far away the next is, and of how many between them one is looked at."""
+        passed = (
+            time.thread_time() - self._dense_over
+        )  # which waiting for data, or for others, does not add to
+        seconds = max(passed / (self.steps - self._dense), 1e-6)
+        wanted = (self.spent - self._spent_before) / (BUDGET * seconds)
+        self._interval = max(FIRST_INTERVAL, min(_odd(wanted), 2 * self._interval + 1))
+        if not any(busy() for busy in self.busy):
+            self._stride = min(MOST_STRIDE, _odd(LOOK_SECONDS / (BUDGET * seconds)))
 
     def measured(self) -> "Measured":
         """Count the time of a block as the probe's own, and shield the script from its faults."""
@@ -327,10 +333,9 @@ class Sparse:
         return False
 
 
-def _stride(seconds: float) -> int:
-    """Of how many steps at rest one is looked at, when each takes so long: odd, for optimizers take turns."""
-    wanted = LOOK_SECONDS / (BUDGET * max(seconds, 1e-6))
-    return min(MOST_STRIDE, 1 + 2 * math.ceil((wanted - 1) / 2)) if wanted > 1 else 1
+def _odd(value: float) -> int:
+    """The least odd number that is not below a value: with an odd one, of optimizers that take turns all are seen."""
+    return 2 * math.ceil(max(0.0, value - 1) / 2) + 1
 
 
 def _compiled() -> int:

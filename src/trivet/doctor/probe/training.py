@@ -22,8 +22,6 @@ WALKED = 12
 MOST_PASSES = 24
 """Backward passes that are looked into where there is no optimizer."""
 MOST_SIZES = 64
-LOOK_AGAIN = 5
-"""Steps between two looks at what requires a gradient."""
 STARVED = 0.0099
 """Share of the highest learning rate below which it is all but used up."""
 
@@ -56,11 +54,9 @@ class TrainingWatch(ScalingWatch):
         patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
         patches.wrap(torch.autograd, "backward", self._wrap_backward)
         super().install(patches)
-        for handle in (
-            register_optimizer_step_pre_hook(self._before),
-            register_optimizer_step_post_hook(self._after),
-        ):
-            patches.on_undo(handle.remove)
+        self._hook = register_optimizer_step_pre_hook(self._before)
+        patches.on_undo(lambda: self._hook.remove())
+        patches.on_undo(register_optimizer_step_post_hook(self._after).remove)
 
     def record_of(self, optimizer: torch.optim.Optimizer) -> OptimizerRecord:
         """Return the record of an optimizer, which is made for one that was built before watching began."""
@@ -248,8 +244,13 @@ class TrainingWatch(ScalingWatch):
             looked = self.session.recording and witness.grad is not None
             record.value = value_of(witness.grad) if looked and witness.grad is not None else None
 
+    def rest(self) -> None:
+        """Look at steps only afterwards, to count them."""
+        self._hook.remove()
+
     def resume(self) -> None:
         """Know the gradients as they are now, after a time in which nobody looked at them."""
+        self._hook = register_optimizer_step_pre_hook(self._before)
         self._window, self._cancelled, self._clipped, self._whole = 0, 0, False, False
         for record in self.optimizers:
             self._know_gradient(record)
@@ -263,8 +264,7 @@ class TrainingWatch(ScalingWatch):
             record.value = value_of(witness.grad) if looked and witness.grad is not None else None
 
     def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        session = self.session
-        if session.active and not session.quiet and (not session.resting or session.steps % LOOK_AGAIN == 0):
+        if self.session.active:
             with self.session.shielded():
                 self._enter_step(optimizer)
 
@@ -295,30 +295,23 @@ class TrainingWatch(ScalingWatch):
         session = self.session
         if session.active:
             try:  # which costs nothing, as a block of `with` would
+                record = self.record_of(optimizer)
+                _note_rate(record.trace, float(optimizer.param_groups[0].get("lr", 0.0)))
+                record.trace.steps += 1
                 if session.quiet:
-                    self._pass(optimizer)
+                    session.advance()
                 else:
-                    self._leave_step(optimizer)
+                    self._leave_step(record, optimizer)
             except Exception as fault:
                 session.note_fault(fault)
 
-    def _pass(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count a step that is not looked at."""
-        trace = self.record_of(optimizer).trace
-        _note_rate(trace, float(optimizer.param_groups[0].get("lr", 0.0)))
-        trace.steps += 1
-        self.session.advance()
-
-    def _leave_step(self, optimizer: torch.optim.Optimizer) -> None:
-        record = self.record_of(optimizer)
+    def _leave_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
         if not self.session.resting:
             self._know_gradient(record)
             record.pending = False
             for other in self.optimizers:
                 other.seen_backward = False
             self._window, self._cancelled, self._clipped = 0, 0, False
-        _note_rate(record.trace, float(optimizer.param_groups[0].get("lr", 0.0)))
-        record.trace.steps += 1
         for act in self.after_step:
             act(record, optimizer)
         self._whole = not self.session.resting  # which may have begun or ended just now
@@ -385,6 +378,8 @@ def _first_with_gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor | Non
 
 
 def _note_rate(trace: OptimizerTrace, rate: float) -> None:
+    if trace.steps and rate == trace.rate_last == trace.rate_max:
+        return
     if not trace.steps:
         trace.rate_first = rate
     trace.rate_last = rate

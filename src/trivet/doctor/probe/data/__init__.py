@@ -58,7 +58,7 @@ class DataWatch:
         self.modules.before_root.append(self._before_root)
         self.modules.after_root.append(self._after_root)
         self.modules.at_rest += [self.leaks.on_call, self.boxes.on_call]
-        self.modules.session.busy.append(lambda: self.leaks.allowance.left)
+        self.modules.session.busy.append(lambda: self.leaks.training.left)
         self.losses.observers.append(self._on_loss)
 
     def end_step(self) -> None:

@@ -17,7 +17,7 @@ from trivet.doctor.probe.data.digest import (
 )
 from trivet.doctor.probe.data.loaders import LoaderWatch
 from trivet.doctor.probe.modules import unwrapped
-from trivet.doctor.probe.session import Session
+from trivet.doctor.probe.session import DENSE_STEPS, Session
 from trivet.doctor.source import Place, user_place
 from trivet.doctor.trace_data import LeakTrace
 
@@ -58,19 +58,20 @@ class LeakWatch:
         self.session = session
         self.loaders = loaders
         self.models: dict[int, ModelSamples] = {}
-        self.allowance = Allowance(session)
+        self.training, self.evaluating = Allowance(session), Allowance(session)
         self.last_unseen = True
         self._last_training: tuple[int, int] = (-1, -1)
 
     def on_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the samples of a call."""
-        if not self.allowance.left and not self.session.recording:
+        training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        allowance = self.training if training else self.evaluating
+        if self.session.steps >= DENSE_STEPS and not allowance.left:
             record = self.models.get(id(unwrapped(module)))
-            if record is not None and torch.is_grad_enabled():
+            if record is not None and training:
                 record.missed += 1
             return
-        training = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-        with self.allowance.measured(), torch.no_grad():
+        with allowance.measured(), torch.no_grad():
             batch = first_tensor(args, kwargs)
             if batch is None or batch.requires_grad or (batch.is_cuda and not self.session.recording):
                 return
