@@ -162,7 +162,7 @@ model = Net()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 copies = torch.randint(0, 64, (256,))
 order = torch.randperm(256)
-train, val = copies[order[:192]], copies[order[192:]]
+train, val = copies[order[:192]], copies[order[192:]]  # HERE
 for epoch in range(3):
     model.train()
     for i in torch.randperm(192).split(16):
@@ -171,7 +171,7 @@ for epoch in range(3):
         optimizer.step()
     model.eval()
     with torch.no_grad():
-        model(x[val])  # HERE
+        model(x[val])
 """,
         (
             (

@@ -89,6 +89,43 @@ def test_leak_by_share(shared, evaluated, repeated, expected):
     assert names(data.train_val_leak, trace) == expected
 
 
+SPLIT = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+torch.manual_seed(1)
+x = torch.randn(300, 5)
+whole = TensorDataset(x, x.sum(1, keepdim=True))
+train = DataLoader(Subset(whole, range(200)), batch_size=50, shuffle=True)
+sets = [DataLoader(Subset(whole, part), batch_size=50) for part in (PARTS)]
+net = nn.Linear(5, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+for epoch in range(4):
+    for a, b in train:
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(a), b).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for held in sets:
+            print(sum(nn.functional.mse_loss(net(a), b).item() for a, b in held))
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ("range(100, 200),", True),
+        ("range(200, 300),", False),
+        ("range(100, 200), range(200, 300)", False),  # the training score beside the other
+        ("range(200),", False),
+    ],
+)
+def test_evaluated_subset_within_the_training_subset(parts, found, tmp_path):
+    told = diagnose_source(SPLIT.replace("PARTS", parts), tmp_path).findings
+    assert [f.severity for f in told if f.name == "train-val-leak"] == ["warning"] * found
+
+
 def test_leak_is_not_judged_before_the_training_set_is_known():
     trace = Trace()
     trace.data.leaks = [LeakTrace("m", trained=200, evaluated=100, shared=50, repeated=0.2)]

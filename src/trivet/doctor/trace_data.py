@@ -20,6 +20,7 @@ class LeakTrace:
         covered: Share of all training samples that are among the evaluated ones.
         windows, windows_shared: Of sequences: evaluation samples, and those whose last values lie in a training sequence.
         subset_shared: Indices that the subsets of two loaders have in common, of `subset_size`.
+        left_out: Samples of their data set that neither subset holds, where the evaluated one lies within the other.
     """
 
     model: str
@@ -35,6 +36,7 @@ class LeakTrace:
     windows_shared: int = 0
     subset_size: int = 0
     subset_shared: int = 0
+    left_out: int = 0
 
 
 @dataclass
@@ -46,6 +48,7 @@ class LoaderTrace:
             but for those of the doctor.
         busy: Processor seconds of the loop itself, between the batches.
         sample_place: The first line of the user's `__getitem__`.
+        parts: "input", "target", "boxes", "labels" -> where it makes that part of a sample, where that can be read.
         sources: Where the sources of random numbers are made, where that is known.
         repeated: Source of random numbers -> whether it "workers" or "epochs" begin in the same state, though drawn from.
     """
@@ -60,6 +63,7 @@ class LoaderTrace:
     repeated: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Place] = field(default_factory=dict)
     sample_place: Place | None = None
+    parts: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass
@@ -308,7 +312,11 @@ class EvaluationTrace:
 
 @dataclass
 class DataTrace:
-    """All of it."""
+    """All of it.
+
+    Args:
+        keyed: "boxes", "labels" -> where the program makes what stands under this key of its dictionaries.
+    """
 
     leaks: list[LeakTrace] = field(default_factory=list)
     loaders: list[LoaderTrace] = field(default_factory=list)
@@ -324,6 +332,7 @@ class DataTrace:
     pairs: PairTrace = field(default_factory=PairTrace)
     scales: list[ScaleTrace] = field(default_factory=list)
     memory: MemoryTrace = field(default_factory=MemoryTrace)
+    keyed: dict[str, Place] = field(default_factory=dict)
     evaluations: list[EvaluationTrace] = field(default_factory=list)
     train_loss: list[tuple[int, float]] = field(default_factory=list)
     train_accuracy: list[tuple[int, float]] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, where
+from trivet.doctor.checks.common import NotCheckedError, part_made_at, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import BoxTrace
@@ -24,7 +24,7 @@ def box_format(trace: Trace) -> Iterator[Finding]:
                 "error",
                 f"{boxes.inverted} of {boxes.boxes} boxes end before they begin, such as {boxes.example}; "
                 f"{boxes.boxes - _misfits(boxes, meant)} of them lie in the picture as {meant}",
-                where(boxes.place, boxes.source),
+                where(part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
                 {"boxes": boxes.boxes, "inverted": boxes.inverted, "as_size": boxes.as_size}
                 | {"as_centre": boxes.as_centre},
                 f"the annotations are {meant}, and are used as (x1, y1, x2, y2)",
@@ -62,7 +62,7 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
             "degenerate-boxes",
             "error" if harmful else "warning",
             f"{bad} of {boxes.boxes} boxes have no width or no height",
-            where(boxes.place, boxes.source),
+            where(part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
             {"boxes": boxes.boxes, "flat": boxes.flat, "inverted": boxes.inverted, "example": boxes.example},
             "boxes at the border of a crop, clicks, or rounding leave nothing of them; the logarithm of their size is "
             "minus infinity",
@@ -75,7 +75,7 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
             "degenerate-boxes",
             "error",
             "the detector refuses boxes without width or height",
-            where(place, "boxes"),
+            where(part_made_at(trace, "boxes", "target") or place, "boxes"),
             {"message": trace.exception.message[:300]},
             "a crop or rounding leaves nothing of some boxes",
             "drop boxes narrower than a pixel or two after each crop and resize, labels with them",
@@ -91,7 +91,7 @@ def label_off_by_one(trace: Trace) -> Iterator[Finding]:
                 "label-off-by-one",
                 "error",
                 f"{seen.zeros} of {seen.labels} objects are labelled 0, which `{seen.model}` takes for the background",
-                where(seen.place, seen.model),
+                where(part_made_at(trace, "labels") or seen.place, seen.model),
                 {"zeros": seen.zeros, "labels": seen.labels},
                 "torchvision's detector keeps class 0 for the background",
                 "add 1 to the labels, and 1 to `num_classes`",

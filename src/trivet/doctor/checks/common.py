@@ -85,6 +85,17 @@ def is_no_better(loss: float, constant: float) -> bool:
     return loss >= 0.97 * constant
 
 
+def part_made_at(trace: Trace, *parts: str) -> Place | None:
+    """Where the user's code makes a part of the samples of training; the first of several parts that is known."""
+    for part in parts:
+        places = {loader.parts[part] for loader in trace.data.loaders if part in loader.parts}
+        if len(places) == 1:
+            return places.pop()
+        if part in trace.data.keyed and not places:
+            return trace.data.keyed[part]
+    return None
+
+
 def samples_made_at(trace: Trace) -> Place | None:
     """Where the user's code makes the samples of training, when one loader feeds it."""
     places = {loader.sample_place for loader in trace.data.loaders}

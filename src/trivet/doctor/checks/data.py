@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, listed, samples_made_at, where
+from trivet.doctor.checks.common import NotCheckedError, listed, part_made_at, samples_made_at, where
 from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.probe.data.mixing import PLAIN_MIXERS
 from trivet.doctor.trace import InputTrace, Trace
@@ -26,7 +26,7 @@ def input_normalised_twice(trace: Trace) -> Iterator[Finding]:
                 "warning",
                 f"the pictures given to `{given.model}` have mean {given.mean:.3g} and standard deviation "
                 f"{given.std:.3g}: {how}",
-                where(given.place, given.model),
+                where(part_made_at(trace, "input") or given.place, given.model),
                 {"mean": given.mean, "std": given.std, "low": given.low, "high": given.high},
                 "the data set scales what its transform, the loader or the model has scaled already",
                 "scale once: leave out one of the two, and look at the mean (near 0) and deviation (near 1) of a batch",
@@ -68,6 +68,12 @@ def _normalised_again(given: InputTrace) -> bool:
 SPLIT_FIRST = "split first (by series, patient or scene), and cut windows or make copies within each part"
 COPIED = "the data was enlarged, copied or drawn before it was split", SPLIT_FIRST
 OVERLAPPING = "windows of one series overlap, and were split at random", SPLIT_FIRST
+FEWEST_LEFT_OUT = 20
+"""Samples that a split must have left out, and the evaluated ones, before a subset of training counts as a mistake."""
+WITHIN = (
+    "the evaluated subset was cut from the indices of the training subset",
+    "cut it from the indices that training leaves out, or evaluate those too if the training score is meant",
+)
 WHOLE = (
     "the whole training set is evaluated together with new samples",
     "score the new samples apart, if that is not done already",
@@ -80,6 +86,16 @@ def train_val_leak(trace: Trace) -> Iterator[Finding]:
         raise NotCheckedError("no evaluation after training was seen")
     unsure = ""
     for leak in trace.data.leaks:
+        if leak.left_out:
+            if min(leak.left_out, leak.subset_shared) >= FEWEST_LEFT_OUT:
+                found = (
+                    f"all {leak.subset_size} samples of evaluation are in the training subset, and the "
+                    f"{leak.left_out} that it leaves out are never evaluated"
+                )
+                yield _leak(leak, leak.subset_shared, leak.subset_size, found, "warning", WITHIN)
+            continue
+        if leak.subset_shared and leak.subset_shared == leak.subset_size:
+            continue  # nothing is left out: the score is that of training
         if leak.subset_shared:
             found = f"{leak.subset_shared} of {leak.subset_size} indices of the validation subset are in the training set"
             yield _leak(leak, leak.subset_shared, leak.subset_size, found, "error", COPIED)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trivet.doctor.exceptions import describe_exception
+from trivet.doctor.origins import keyed_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
@@ -61,6 +62,9 @@ def _fill_exception(probe: "Probe", trace: Trace) -> None:
 
 def _fill_data(probe: "Probe", trace: Trace) -> None:
     trace.data = probe.data.fill(probe.survey.names)
+    if trace.data.detections or trace.data.boxes:
+        made = {key: keyed_at(probe.survey.files(), key) for key in ("boxes", "labels")}
+        trace.data.keyed = {key: place for key, place in made.items() if place is not None}
 
 
 def _fill_signals(probe: "Probe", trace: Trace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.origins import argument_at
 from trivet.doctor.probe.data.digest import (
     Allowance,
     first_tensor,
@@ -127,7 +128,10 @@ class LeakWatch:
         for key, record in self.models.items():
             if not record.evaluated:
                 continue
-            trace = LeakTrace(names.get(key, "model"), record.place, trained=len(record.trained))
+            place = (
+                argument_at(record.place) or record.place
+            )  # where they were split, rather than where they are used
+            trace = LeakTrace(names.get(key, "model"), place, trained=len(record.trained))
             trace.repeated = sum(record.repeated) / len(record.repeated) if record.repeated else 0.0
             if record.missed:
                 trace.repeated = min(trace.repeated, 0.5)
@@ -146,7 +150,10 @@ class LeakWatch:
             ends = set(record.ends)
             trace.windows, trace.windows_shared = len(ends), len(ends & record.runs)
             found.append(trace)
-        return found + self.loaders.subset_leaks()
+        unseen = any(
+            trace.evaluated > trace.shared for trace in found
+        )  # else the training score is one of several
+        return found + self.loaders.subset_leaks() + ([] if unseen else self.loaders.within_leaks())
 
 
 def _runs(batch: torch.Tensor) -> torch.Tensor | None:

@@ -7,12 +7,14 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from types import CodeType
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, Subset, _utils
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from trivet.doctor.origins import returned_at
 from trivet.doctor.probe.data.board import Board, digest_text
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.written import sets_attribute, written_at
@@ -20,6 +22,8 @@ from trivet.doctor.source import Place, is_user_file, user_place
 from trivet.doctor.trace_data import LeakTrace, LoaderTrace
 
 GENERATORS = ("Generator", "RandomState", "Random")
+PARTS: dict[str, int | str] = {"input": 0, "target": 1, "boxes": "boxes", "labels": "labels"}
+"""Parts of a sample -> where they stand in what `__getitem__` returns."""
 LOOKED_FETCHES = 3
 TIMED, OF = 8, 64
 """Batches that are timed, of so many, while nothing is recorded: reading a clock of processor time is slow."""
@@ -34,6 +38,7 @@ class LoaderRecord:
     trains: bool = False
     passes: int = 0
     fetched: int = 0
+    files: list[str] = field(default_factory=list)
     last_return: float = 0.0
     last_busy: float = 0.0
     last_spent: float = 0.0
@@ -46,11 +51,14 @@ class LoaderWatch:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.records: dict[int, LoaderRecord] = {}
+        self._gone: dict[Place | None, LoaderRecord] = {}
         self.board = Board()
         self.last_train: LoaderRecord | None = None
         self.epochs = 0
         self._served: tuple[int, weakref.ref[Any]] | None = None
         self._subset_leaks: dict[int, LeakTrace] = {}
+        self._within: dict[int, LeakTrace] = {}
+        self._left_out_used = False
 
     def install(self, patches: Patches) -> None:
         """Wrap `DataLoader.__init__`, `__iter__`, its iterators' `__next__`, and the fetchers."""
@@ -82,20 +90,25 @@ class LoaderWatch:
         """Return what was found by comparing the indices of subsets."""
         return list(self._subset_leaks.values())
 
+    def within_leaks(self) -> list[LeakTrace]:
+        """Return evaluated subsets that lie within the training subset, if what that leaves out is never evaluated."""
+        return [] if self._left_out_used else list(self._within.values())
+
     def traces(self) -> list[LoaderTrace]:
         """Return the loaders that feed training."""
         self._read_board()
-        for record in self.records.values():
+        records = [*self._gone.values(), *self.records.values()]
+        for record in records:
             self._compare_states(record)
-            held = record.ref()
-            if held is not None:
-                _find_places(record.trace, held.dataset)
-        return [record.trace for record in self.records.values() if record.trains]
+            _find_sources(record)
+        return [record.trace for record in records if record.trains]
 
     def record_of(self, loader: Any) -> LoaderRecord:
         """Return the record of a loader."""
         record = self.records.get(id(loader))
         if record is None or record.ref() is not loader:
+            if record is not None and record.trains:  # as of loops that make a new loader every epoch
+                self._gone[record.trace.place] = record
             data = getattr(loader, "dataset", None)
             trace = LoaderTrace(None, type(data).__name__, int(getattr(loader, "num_workers", 0)))
             record = self.records[id(loader)] = LoaderRecord(weakref.ref(loader), trace)
@@ -124,7 +137,12 @@ class LoaderWatch:
             else:
                 watch._compare_subsets(self)
             watch.board.announce(id(self), record.passes)
-            return original(self)
+            iterator = original(self)
+            if isinstance(iterator, _BaseDataLoaderIter):
+                iterator.__dict__["_doctor_loader"] = (
+                    record  # of a loader that nobody holds, this is the last trace
+                )
+            return iterator
 
         return iterate
 
@@ -154,16 +172,11 @@ class LoaderWatch:
     def _note_batch(
         self, iterator: Any, batch: Any, began: tuple[float, float], ended: float, steps: int
     ) -> None:
-        loader = iterator.__dict__.get("_doctor_loader")
-        if loader is None:
-            loader = self._loader_of(iterator)
-            if loader is None:
-                return
-            iterator.__dict__["_doctor_loader"] = loader
-        record = loader
-        held = record.ref()
-        if held is None:
+        record = iterator.__dict__.get("_doctor_loader") or self._loader_of(iterator)
+        if record is None:
             return
+        iterator.__dict__["_doctor_loader"] = record
+        dataset = getattr(iterator, "_dataset", None)
         self._note_served(record, batch)
         if not torch.is_grad_enabled():
             return
@@ -178,6 +191,8 @@ class LoaderWatch:
         if steps and not record.trains:
             record.trains = True
             self.last_train = record
+            record.files = _file_of(dataset)
+            _find_parts(record.trace, dataset)
 
     def _note_served(self, record: LoaderRecord, batch: Any) -> None:
         first = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
@@ -198,12 +213,21 @@ class LoaderWatch:
     def _compare_subsets(self, loader: Any) -> None:
         """At an evaluation: do its indices meet those of the training loader before it?"""
         train = self.last_train.ref() if self.last_train is not None else None
-        if train is None or train is loader or id(loader) in self._subset_leaks:
+        if train is None or train is loader or id(loader) in self._subset_leaks | self._within:
             return
         one, other = _indices(train.dataset), _indices(loader.dataset)
         if one is None or other is None or one[0] is not other[0] or one[1] == other[1]:
             return
         shared = one[1] & other[1]
+        self._left_out_used = self._left_out_used or bool(other[1] - one[1])
+        if other[1] and other[1] < one[1]:
+            self._within[id(loader)] = LeakTrace(
+                "",
+                self.record_of(loader).trace.place,
+                subset_size=len(other[1]),
+                subset_shared=len(shared),
+                left_out=len(one[0]) - len(one[1]),
+            )
         if shared and len(shared) < len(other[1]) + 1 and not other[1] < one[1]:
             self._subset_leaks[id(loader)] = LeakTrace(
                 "", self.record_of(loader).trace.place, subset_size=len(other[1]), subset_shared=len(shared)
@@ -254,13 +278,25 @@ class LoaderWatch:
                             record.trace.repeated[name] = kind
 
 
-def _find_places(trace: LoaderTrace, dataset: Any) -> None:
-    trace.sample_place = _sample_place(dataset)
-    for name in trace.repeated:
+def _find_parts(trace: LoaderTrace, dataset: Any) -> None:
+    """Where the samples of a data set are made, and their parts."""
+    code = _code_of_samples(dataset)
+    if code is not None:
+        line = code.co_firstlineno + 1
+        trace.sample_place = Place(
+            code.co_filename, line, linecache.getline(code.co_filename, line).strip(), code.co_name
+        )
+        parts = {part: returned_at(code, key) for part, key in PARTS.items()}
+        trace.parts = {part: place for part, place in parts.items() if place is not None}
+
+
+def _find_sources(record: LoaderRecord) -> None:
+    """Where the generators are made that several workers draw alike from."""
+    for name in record.trace.repeated:
         attribute = name.rpartition(".")[2] if name.startswith("dataset.") else ""
-        made = written_at(_file_of(dataset), sets_attribute(attribute)) if attribute else None
+        made = written_at(record.files, sets_attribute(attribute)) if attribute else None
         if made is not None:
-            trace.sources[name] = made
+            record.trace.sources[name] = made
 
 
 def _file_of(dataset: Any) -> list[str]:
@@ -269,13 +305,11 @@ def _file_of(dataset: Any) -> list[str]:
     return [code.co_filename] if code is not None and is_user_file(code.co_filename) else []
 
 
-def _sample_place(dataset: Any) -> Place | None:
-    """Return where the user's code makes a sample: the first line of `__getitem__`, of the innermost data set."""
+def _code_of_samples(dataset: Any) -> CodeType | None:
+    """Return the user's code that makes a sample: `__getitem__` of the innermost data set."""
     for _ in range(4):
-        files = _file_of(dataset)
-        if files:
-            line = type(dataset).__getitem__.__code__.co_firstlineno + 1
-            return Place(files[0], line, linecache.getline(files[0], line).strip(), "__getitem__")
+        if _file_of(dataset):
+            return cast(CodeType, type(dataset).__getitem__.__code__)
         dataset = vars(dataset).get("dataset") if hasattr(dataset, "__dict__") else None
     return None
 

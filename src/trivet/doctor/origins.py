@@ -1,0 +1,237 @@
+"""Finds, in the user's source, the statement that makes a value: an element of what a function returns, an argument."""
+
+import ast
+import linecache
+from collections.abc import Iterable, Iterator
+from types import CodeType
+
+from trivet.doctor.source import Place, parsed
+
+CONVERSIONS = frozenset(
+    {
+        "tensor",
+        "as_tensor",
+        "from_numpy",
+        "array",
+        "asarray",
+        "stack",
+        "cat",
+        "FloatTensor",
+        "LongTensor",
+        "Tensor",
+    }
+)
+"""Calls that hand on what they are given: the statement that makes it is meant."""
+GROWING = ("append", "extend", "insert")
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def returned_at(code: CodeType, part: int | str) -> Place | None:
+    """Return where a function makes an element of what it returns.
+
+    Args:
+        code: That of the function.
+        part: Index in a tuple that is returned, or key in a dictionary that is returned or is an element of one.
+    """
+    function = _function(code)
+    if function is None:
+        return None
+    for statement in reversed(list(_statements(function))):
+        if not isinstance(statement, ast.Return) or statement.value is None:
+            continue
+        found = _element(_behind_name(statement.value, function, statement), part, function, statement)
+        if found is not None:
+            return _place(code.co_filename, _maker(found, function, statement))
+    return None
+
+
+def keyed_at(files: Iterable[str], key: str) -> Place | None:
+    """Return where the value under a key of a dictionary is made, if one place in some files makes such dictionaries."""
+    found = []
+    for file in dict.fromkeys(files):
+        tree = parsed(file)
+        for scope in _scopes(tree) if tree is not None else ():
+            for statement in _statements(scope):
+                for node in _own_expressions(statement):
+                    value = _value_of_key(node, key)
+                    if value is not None:
+                        found.append(_place(file, _maker(value, scope, statement)))
+    return found[0] if len(found) == 1 else None
+
+
+def argument_at(place: Place | None) -> Place | None:
+    """Return where the variable is assigned that chooses the first argument of a call at a place.
+
+    That is `v` of `model(v)`, and `held` of `model(x[held])`; of a variable of a loop, what the loop goes through. `None`
+    where the argument is chosen at the place itself, as by `model(x[100:])`.
+    """
+    tree = parsed(place.file) if place is not None else None
+    if place is None or tree is None:
+        return None
+    for scope in _scopes(tree):
+        for statement in _statements(scope):
+            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
+                continue
+            for node in _own_expressions(statement):
+                if isinstance(node, ast.Call) and node.args and _root(node.args[0]) is not None:
+                    made = _chosen(node.args[0], scope, tree, statement)
+                    return _place(place.file, made) if made is not None else None
+    return None
+
+
+def _chosen(value: ast.expr, scope: ast.AST, tree: ast.Module, before: ast.stmt) -> ast.stmt | None:
+    """The statement that gives the variable its value which chooses what an expression is."""
+
+    def assignment(name: str | None, before: ast.stmt) -> ast.stmt | None:
+        return None if name is None else _assignment(name, scope, before) or _assignment(name, tree, before)
+
+    for node in ast.walk(value):
+        if not isinstance(node, ast.Subscript):
+            continue
+        if isinstance(node.slice, ast.Slice):
+            return None
+        if isinstance(node.slice, ast.Name):
+            made = assignment(node.slice.id, before)
+            if made is not None and not isinstance(made, ast.For):
+                return made
+    made = assignment(_root(value), before)
+    return assignment(_root(made.iter), made) if isinstance(made, ast.For) else made
+
+
+def _function(code: CodeType) -> Function | None:
+    tree = parsed(code.co_filename)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, Function) and node.name == code.co_name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first == code.co_firstlineno:
+                return node
+    return None
+
+
+def _scopes(tree: ast.Module) -> Iterator[ast.Module | Function]:
+    yield tree
+    yield from (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def _statements(scope: ast.AST) -> Iterator[ast.stmt]:
+    """Yield the statements of a scope, without those of functions and classes within it, in the order of the text."""
+    for child in ast.iter_child_nodes(scope):
+        if isinstance(child, (Function, ast.ClassDef)):
+            continue
+        if isinstance(child, ast.stmt):
+            yield child
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield from _statements(child)
+
+
+def _own_expressions(statement: ast.stmt) -> Iterator[ast.expr]:
+    """Yield the expressions of a statement, without those of statements within it."""
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, (ast.expr, ast.withitem)):
+            yield from (node for node in ast.walk(child) if isinstance(node, ast.expr))
+
+
+def _element(value: ast.expr, part: int | str, scope: ast.AST, before: ast.stmt) -> ast.expr | None:
+    """The expression of an element; a key is looked for in the elements of a tuple too."""
+    if isinstance(part, int):
+        whole = isinstance(value, ast.Tuple) and len(value.elts) > part
+        return value.elts[part] if whole and isinstance(value, ast.Tuple) else None
+    if isinstance(value, ast.Tuple):
+        for element in value.elts:
+            found = _element(_behind_name(element, scope, before), part, scope, before)
+            if found is not None:
+                return found
+    return _value_of_key(value, part)
+
+
+def _value_of_key(node: ast.expr, key: str) -> ast.expr | None:
+    if isinstance(node, ast.Dict):
+        for name, value in zip(node.keys, node.values, strict=True):
+            if isinstance(name, ast.Constant) and name.value == key:
+                return value
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        return next((keyword.value for keyword in node.keywords if keyword.arg == key), None)
+    return None
+
+
+def _behind_name(value: ast.expr, scope: ast.AST, before: ast.stmt) -> ast.expr:
+    """What a variable was last assigned, if it is a tuple or a dictionary as it stands."""
+    made = _assignment(value.id, scope, before) if isinstance(value, ast.Name) else None
+    shown = getattr(made, "value", None)
+    return shown if isinstance(shown, (ast.Tuple, ast.Dict, ast.Call)) and _is_plain(made) else value
+
+
+def _is_plain(statement: ast.stmt | None) -> bool:
+    return isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+
+
+def _maker(value: ast.expr, scope: ast.AST, before: ast.stmt) -> ast.AST:
+    """The statement that makes an expression's value: what a lone variable in it was last given."""
+    while isinstance(value, ast.Call) and len(value.args) >= 1:
+        called = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+        if called not in CONVERSIONS:
+            break
+        value = value.args[0]
+    made = _assignment(value.id, scope, before) if isinstance(value, ast.Name) else None
+    if made is None:
+        return value
+    inner = getattr(made, "value", None)
+    further = _handed_on(inner) if isinstance(inner, ast.Call) and _is_plain(made) else None
+    return (_assignment(further, scope, made) if further is not None else None) or made
+
+
+def _handed_on(call: ast.Call) -> str | None:
+    """The variable that a conversion is given alone."""
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = call.args[0] if call.args else None
+    return given.id if called in CONVERSIONS and isinstance(given, ast.Name) else None
+
+
+def _assignment(name: str, scope: ast.AST, before: ast.stmt) -> ast.stmt | None:
+    """The last statement before another one that gives a variable its value, or adds to it."""
+    found = None
+    for statement in _statements(scope):
+        if statement is before or statement.lineno > before.lineno:
+            break
+        if name in _given(statement):
+            found = statement
+    return found
+
+
+def _given(statement: ast.stmt) -> set[str]:
+    """The variables that a statement assigns, or adds to."""
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, (ast.AnnAssign, ast.AugAssign, ast.For)):
+        targets = [statement.target]
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value.func
+        growing = isinstance(call, ast.Attribute) and (call.attr in GROWING or call.attr.endswith("_"))
+        targets = [call.value] if growing and isinstance(call, ast.Attribute) else []
+    else:
+        targets = []
+    names = set()
+    for target in targets:
+        for node in ast.walk(target):
+            if isinstance(node, ast.Name) and (root := _root(target)) is not None:
+                names.add(root)
+            if isinstance(target, (ast.Tuple, ast.List)) and isinstance(node, ast.Name):
+                names.add(node.id)
+    return names
+
+
+def _root(value: ast.expr) -> str | None:
+    """The variable that an expression begins with: `x` of `x[a].float()`."""
+    while not isinstance(value, ast.Name):
+        if isinstance(value, (ast.Subscript, ast.Attribute, ast.Starred)):
+            value = value.value
+        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            value = value.func.value
+        else:
+            return None
+    return value.id
+
+
+def _place(file: str, node: ast.AST) -> Place:
+    line = int(getattr(node, "lineno", 1))
+    return Place(file, line, linecache.getline(file, line).strip())
