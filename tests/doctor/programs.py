@@ -121,6 +121,31 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "model.mix",
     ),
     Program(
+        "parameter-without-gradient",
+        """
+class Twofold(Net):
+    def __init__(self):
+        super().__init__()
+        self.depth = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, images):
+        features = self.encoder(images).mean((2, 3))
+        return {"kind": self.head(features), "depth": self.depth(features)}
+model = Twofold()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for images, target in batches():
+    answer = model(images)
+    kind = F.cross_entropy(answer["kind"], target)
+    depth = F.mse_loss(answer["depth"], images.mean((1, 2, 3))[:, None])
+    loss = kind + 0.1 * kind.square()  # HERE
+    optimizer.zero_grad()
+    (loss / 2).backward()
+    optimizer.step()
+""",
+        (("0.1 * kind.square()", "0.1 * depth"),),
+        "model.depth",
+    ),
+    Program(
         "unregistered-module",
         """
 class Stack(nn.Module):
@@ -201,9 +226,9 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     Program(
         "regularisation-moves-frozen-weights",
         "model = Net()\n"
-        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1, momentum=0.9)  # HERE\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1, momentum=0.9)\n"
         "F.cross_entropy(model(x), y).backward()\noptimizer.step()\nmodel.head.requires_grad_(False)\n"
-        + LOOP.replace("zero_grad()", "zero_grad(set_to_none=False)"),
+        + LOOP.replace("zero_grad()", "zero_grad(set_to_none=False)  # HERE"),
         (("set_to_none=False", "set_to_none=True"),),
         "model.head",
     ),

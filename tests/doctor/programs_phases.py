@@ -76,6 +76,21 @@ for images, target in batches(5):
         (("[:, :24], state)", "[:, :24], state.detach())"),),
     ),
     Program(
+        "parameter-never-changes",
+        """
+class Rounded(Net):
+    def forward(self, images):
+        code = self.encoder(images).mean((2, 3)).sigmoid()
+        code = (code * 4).round() / 4  # HERE
+        return self.head(code)
+model = Rounded()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP.replace("batches()", "batches(5)"),
+        (("(code * 4).round() / 4", "code + ((code * 4).round() / 4 - code).detach()"),),
+        "model.encoder",
+    ),
+    Program(
         "unregistered-module",
         """
 class Scaled(Net):
@@ -350,10 +365,10 @@ for epoch in range(12):
 class Scaled(Net):
     def __init__(self):
         super().__init__()
-        self.sharpness = nn.Parameter(torch.tensor(9.0))  # HERE
+        self.sharpness = nn.Parameter(torch.tensor(9.0))
 
     def forward(self, images):
-        return self.sharpness.clamp(max=5) * super().forward(images)
+        return self.sharpness.clamp(max=5) * super().forward(images)  # HERE
 model = Scaled()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """

@@ -22,6 +22,9 @@ class ParameterTrace:
         with_gradient, with_nonzero: At how many of them it had a gradient, and one other than zero.
         own_nonzero: Steps of an optimizer that holds it at which it had a gradient other than zero.
         reached: In how many of the walked backward passes the loss' graph led to it; `None` if none was walked.
+        answered: Whether it led to what a model gave the user's code, in a training forward.
+        reached_from: The line that made the first loss whose graph led to it.
+        flat_at, flat_by: Where its gradient, always 0, became so, and by which operation.
         first_energy: Square of the gradient's norm at the first step that had any.
         gradient_norms, weight_norms: At recorded steps (a bounded sample), before the update.
         changed: Whether its values were seen to move; `None` when looked at once only.
@@ -57,6 +60,10 @@ class ParameterTrace:
     with_nonzero: int = 0
     own_nonzero: int = 0
     reached: int | None = None
+    answered: bool = False
+    reached_from: Place | None = None
+    flat_at: Place | None = None
+    flat_by: str = ""
     first_energy: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
     weight_norms: list[float] = field(default_factory=list)

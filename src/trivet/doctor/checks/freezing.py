@@ -6,9 +6,16 @@ from dataclasses import replace
 
 from trivet.doctor.checks.common import count_text, listed, parts_of, where
 from trivet.doctor.finding import Finding, Severity
-from trivet.doctor.patches import insert_line, name_called, replace_statement, statement_at
+from trivet.doctor.patches import (
+    calls_at,
+    insert_line,
+    name_called,
+    replace_keyword,
+    replace_statement,
+    statement_at,
+)
 from trivet.doctor.source import Place
-from trivet.doctor.trace import Trace
+from trivet.doctor.trace import OptimizerTrace, Trace
 from trivet.doctor.trace_model import ParameterTrace
 
 
@@ -120,16 +127,24 @@ def regularisation_moves_frozen_weights(trace: Trace) -> Iterator[Finding]:
             continue
         optimizer = trace.optimizers[group[0].optimizers[0]]
         parts = parts_of(group, trace.parameters)
+        cleared = _zero_filled(optimizer) if group is frozen else None
         yield Finding(
             "regularisation-moves-frozen-weights",
             "warning",
             f"{listed(parts)} is moved by the {optimizer.kind} although {why}",
-            where(optimizer.place, parts[0]),
+            where(cleared or optimizer.place, parts[0]),
             {
                 "weight_decay": optimizer.weight_decay,
                 "steps": max(p.moved_while_frozen or p.decayed_only for p in group),
             },
             "a gradient of zeros is not none: weight decay and momentum still act on it",
             "leave frozen parameters out of the optimizer, or clear with `zero_grad(set_to_none=True)`",
+            patch=replace_keyword(cleared, "set_to_none", False, "True"),
             verdict="proven",
         )
+
+
+def _zero_filled(optimizer: OptimizerTrace) -> Place | None:
+    """Where gradients are cleared by filling them with zeros: what was frozen since would have none otherwise."""
+    calls = [call for call in calls_at(optimizer.clear_place) if name_called(call) == "zero_grad"]
+    return optimizer.clear_place if any(call.args or call.keywords for call in calls) else None

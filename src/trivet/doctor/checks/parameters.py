@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from trivet.doctor.checks.common import count_text, listed, need_steps, parts_of, where
@@ -206,23 +207,42 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
                 continue
             parts = parts_of(chosen, among)
             severe = part == "used" and cut is not None
+            loss = _loss_without(chosen, trace) if part == "used" and cut is None else None
             chosen_by_data = part == "unused" and all(_has_trained_sibling(p, trace) for p in chosen)
             yield Finding(
                 "parameter-without-gradient",
                 "error" if severe else "note" if chosen_by_data else "warning",
                 f"{listed(parts)} never received a gradient in {chosen[0].observed} recorded steps",
-                where(cut or chosen[0].place, parts[0]),
+                where(cut or loss or chosen[0].place, parts[0]),
                 {"parts": parts, "parameters": sum(p.count for p in chosen), "cut": str(cut) if cut else None}
                 | {"made_at": str(chosen[0].place) if chosen[0].place else None},
                 f"the graph is cut at {cut} (`{cut.code}`)"
                 if cut
+                else f"the model gives what it makes of it, but the loss ({loss}) does not use that"
+                if loss
                 else "the module is used, but the loss does not depend on it"
                 if part == "used"
                 else "no forward uses it",
-                "remove the cut" if cut else "use it in the forward, or take it out of the model",
+                "remove the cut"
+                if cut
+                else "add its part to the loss, or take it out of the model"
+                if loss
+                else "use it in the forward, or take it out of the model",
                 patch=replace_expression(cut, _without_cut),
                 verdict="proven" if cut else "suspected",
             )
+
+
+def _loss_without(unused: list[ParameterTrace], trace: Trace) -> Place | None:
+    """The line that makes the loss of a model, some parameters of which lead to its answer and not to the loss."""
+    if not all(p.answered and not p.reached for p in unused):
+        return None
+    lines = Counter(
+        q.reached_from
+        for q in trace.parameters
+        if q.reached_from is not None and any(q.model == p.model or _beside(p, q) for p in unused)
+    )
+    return max(lines, key=lambda place: lines[place], default=None)
 
 
 def _beside(p: ParameterTrace, q: ParameterTrace) -> bool:
@@ -309,9 +329,12 @@ def _without_effect(trace: Trace) -> Iterator[Finding]:
         "parameter-never-changes",
         "warning",
         f"{listed(parts)} gets a gradient of exactly 0 at each of {idle[0].with_gradient} recorded steps, and never changes",
-        where(idle[0].place, parts[0]),
-        {"parts": parts, "parameters": sum(p.count for p in idle), "steps": idle[0].with_gradient},
-        "between it and the loss stands what has no slope there (rounding, a sign, a clamp that is always at its limit), "
+        where(idle[0].flat_at or idle[0].place, parts[0]),
+        {"parts": parts, "parameters": sum(p.count for p in idle), "steps": idle[0].with_gradient}
+        | {"made_0_by": idle[0].flat_by or None},
+        f"the gradient becomes 0 in `{idle[0].flat_at.code}` ({idle[0].flat_by}): it has no slope there, or a factor of 0"
+        if idle[0].flat_at
+        else "between it and the loss stands what has no slope there (rounding, a sign, a clamp that is always at its limit), "
         "or a factor of 0",
         "start inside of a clamp's limits; pass the gradient straight through a rounding "
         "(`x + (x.round() - x).detach()`); or take it out of the optimizer",

@@ -19,6 +19,7 @@ from trivet.doctor.probe.ledger import Entry, Ledger, is_lazy, poisoned_values, 
 from trivet.doctor.probe.losses import LossWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
+from trivet.doctor.probe.paths import PathWatch
 from trivet.doctor.probe.risks import RiskWatch
 from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.probe.schedulers import SchedulerWatch
@@ -62,6 +63,7 @@ class Probe:
         self.activations = ActivationWatch(self.session, self.modules)
         self.data = DataWatch(self.session, self.modules, self.losses)
         self.ledger = Ledger()
+        self.paths = PathWatch(self.session, self.ledger)
         self.survey = Survey(self.modules, self.ledger, self.fills)
         self.draws = DrawWatch(self.session, self.survey.names)
         self.recorded: list[StepTrace] = []
@@ -70,7 +72,7 @@ class Probe:
         self.ended = "whole"
         self.poisoned = False
         self._poison = poison
-        self._trace_first = trace_first_step
+        self._trace_first = self._may_trace = trace_first_step
         self._patches = Patches()
         self._surveyed = -1
         self._still: list[tuple[Entry, torch.Tensor]] = []
@@ -99,7 +101,8 @@ class Probe:
         self.training.after_step.append(self._after_step)
         self.modules.observers.append(self.cuts.observe)
         self.training.on_graph += [self._note_graph, self.risks.note]
-        self.training.on_losses.append(self.graphs.plant)
+        self.training.on_losses += [self.graphs.plant, self.paths.follow]
+        self.modules.after_root.append(self.paths.note_answer)
         if self._poison:
             self._start_poisoning()
         if self._trace_first:
@@ -210,8 +213,10 @@ class Probe:
                 entry.frozen_sample = sample_of(parameter)
             self._before = _samples(held)
             self.graphs.look()
+            self.paths.name_answered()
 
     def _after_step(self, *_: object) -> None:
+        self._stop_tracing()
         if self.session.recording:
             with self.session.measured():
                 for entry, parameter in self._still:
@@ -224,10 +229,12 @@ class Probe:
                 self._before = []
                 if self.session.steps < 2:
                     self.ledger.look_for_change()
+                if self._may_trace and self.paths.wants_tracing():
+                    self._trace_first = True
+                    self._start_tracing()
         elif self.session.steps % LOOK_AGAIN == 0 and self.ledger.changed_phase():
             self.session.renew()
         self.modules.end_step()
-        self._stop_tracing()
         self.data.end_step()
         self.session.advance()
 
@@ -252,7 +259,8 @@ class Probe:
             known += entry is not None or isinstance(leaf, torch.nn.Parameter)
         backward.foreign_leaves += len(graph.leaves) > known
         backward.reached_parameters = max(backward.reached_parameters, known)
-        if backward.walked >= TRACED_BACKWARDS:
+        self.paths.note_loss(graph, backward.place)
+        if backward.walked == TRACED_BACKWARDS:
             self._stop_tracing()
 
     def _start_tracing(self) -> None:
@@ -267,6 +275,7 @@ class Probe:
         if self._trace_first:
             self._trace_first = False
             torch.set_anomaly_enabled(False, True)
+            self.paths.end()
 
     def _start_poisoning(self) -> None:
         if torch.are_deterministic_algorithms_enabled():
