@@ -226,7 +226,7 @@ for epoch in range(2):
 def test_a_script_is_proven_from_the_command_line(tmp_path, capsys):
     script, out = tmp_path / "train.py", tmp_path / "out.json"
     script.write_text(SCRIPT)
-    assert run_script(str(script), (), Options(json=str(out), prove=True, prove_seconds=60.0)) == FAILED
+    assert run_script(str(script), (), Options(json=str(out), prove=True, prove_seconds=150.0)) == FAILED
     told = json.loads(out.read_text())["findings"][0]
     assert told["name"] == "parameter-not-in-optimizer"
     experiment = told["evidence"]["experiment"]
