@@ -179,6 +179,61 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         (("nn.init.normal_(", "nn.init.kaiming_normal_("),),
     ),
     Program(
+        "exploding-gradient",
+        """
+weights, biases = [], []
+for inputs, outputs in ((12, 48), (48, 48), (48, 48), (48, 48), (48, 1)):
+    weights.append(torch.randn(inputs, outputs, requires_grad=True))  # HERE
+    biases.append(torch.zeros(outputs, requires_grad=True))
+optimizer = torch.optim.SGD(weights + biases, lr=0.005)
+for step in range(30):
+    inputs = torch.randn(16, 12)
+    hidden = inputs
+    for w, b in zip(weights, biases):
+        hidden = torch.relu(hidden @ w + b) if w is not weights[-1] else hidden @ w + b
+    loss = F.mse_loss(hidden, inputs.mean(1, keepdim=True))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+        (
+            (
+                "torch.randn(inputs, outputs, requires_grad=True)",
+                "(torch.randn(inputs, outputs) * (2 / inputs) ** 0.5)",
+            ),
+            ("biases.append(", "weights[-1].requires_grad_()\n    biases.append("),
+            ("range(30)", "range(12)"),
+        ),
+    ),
+    Program(
+        "exploding-gradient",
+        """
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.reads = nn.Linear(1, 48)
+        self.repeats = nn.Linear(48, 48, bias=False)
+        nn.init.normal_(self.repeats.weight, std=0.3)  # HERE
+        self.tells = nn.Linear(48, 1)
+
+    def forward(self, series):
+        state = series.new_zeros(len(series), 48)
+        for step in range(series.shape[1]):
+            state = torch.relu(self.reads(series[:, step]) + self.repeats(state))
+        return self.tells(state)[:, 0]
+model = Recurrent()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for _ in range(120):
+    wave = torch.sin(torch.rand(32, 1) * 6 + (0.2 + 0.3 * torch.rand(32, 1)) * torch.arange(25.0))
+    loss = F.mse_loss(model(wave[:, :-1, None]), wave[:, -1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+        (("normal_(self.repeats.weight, std=0.3)", "orthogonal_(self.repeats.weight)"),),
+        "model.repeats",
+    ),
+    Program(
         "frozen-part-changes",
         """
 backbone, top = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()), nn.Linear(288, 4)

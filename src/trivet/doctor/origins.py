@@ -79,6 +79,43 @@ def argument_at(place: Place | None) -> Place | None:
     return None
 
 
+def element_at(place: Place | None, index: int) -> Place | None:
+    """Return where the variable is given its value that is an element of the first argument of a call at a place.
+
+    That is `b` of `SGD([a, b])` for the element 1; of `SGD(weights + biases)`, where the first list is filled.
+    """
+    tree = parsed(place.file) if place is not None else None
+    if place is None or tree is None:
+        return None
+    for scope in _scopes(tree):
+        for statement in _statements(scope):
+            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
+                continue
+            for node in _own_expressions(statement):
+                name = (
+                    _root(_element_of(node.args[0], index))
+                    if isinstance(node, ast.Call) and node.args
+                    else None
+                )
+                made = (
+                    _assignment(name, scope, statement) or _assignment(name, tree, statement)
+                    if name
+                    else None
+                )
+                if made is not None:
+                    return _place(place.file, made)
+    return None
+
+
+def _element_of(value: ast.expr, index: int) -> ast.expr:
+    if isinstance(value, (ast.List, ast.Tuple)) and value.elts:
+        unpacked = next((i for i, part in enumerate(value.elts) if isinstance(part, ast.Starred)), index)
+        value = value.elts[min(index, unpacked, len(value.elts) - 1)]
+    while isinstance(value, (ast.BinOp, ast.Starred)):
+        value = value.left if isinstance(value, ast.BinOp) else value.value
+    return value
+
+
 def _chosen(value: ast.expr, scope: ast.AST, tree: ast.Module, before: ast.stmt) -> ast.stmt | None:
     """The statement that gives the variable its value which chooses what an expression is."""
 

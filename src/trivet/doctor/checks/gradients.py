@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, where
+from trivet.doctor.checks.common import NotCheckedError, falls, is_no_better, need_steps, where
 from trivet.doctor.exceptions import in_place_target
 from trivet.doctor.finding import Finding
 from trivet.doctor.messages import translated
@@ -19,10 +19,16 @@ from trivet.doctor.trace_model import ParameterTrace
 VANISHED_RATIO = 1e-4
 EXPLODED_RATIO = 100.0
 HUGE = 1e8
+EXCESSIVE = 30.0
+"""Answers of a new network against the largest target, from which on they are the initialisation's fault."""
+WIDE = 1.6
+"""Growth of a signal by a weight, beyond that of the widest usual initialisation, the root of 2."""
+FEWEST_VALUES = 200
 AMPLIFIED = 300.0
 """Growth of the signal through a new network that no sound initialisation has."""
 IN_PLACE = "modified by an inplace operation"
 LEAF_IN_PLACE = "leaf Variable that requires grad"
+REGRESSION_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DETACHED = "does not require grad and does not have a grad_fn"
 
 
@@ -223,37 +229,80 @@ def _amplified(trace: Trace) -> Iterator[Finding]:
 
 
 def _huge(trace: Trace) -> Iterator[Finding]:
-    """A gradient that is astronomical at the first step already, and destroys the weights."""
+    """A gradient, or answers, astronomical at the first step already, which destroy the weights or stay out of reach."""
     first = trace.recorded[0]
     norm, update = first.gradient_norm, first.update_ratio
-    if norm is None or not norm >= HUGE or first.step or trace.backward.risks:  # NaN is not huge
+    excess = _excess(trace)
+    if norm is None or first.step or trace.backward.risks:  # NaN is not huge
+        return
+    if not norm >= HUGE and not excess >= EXCESSIVE:
         return
     losses = [abs(value) for step, value in trace.loss_curve if step == first.step]
     if norm == math.inf and not max(losses, default=0.0) >= HUGE:  # of a small loss: a root or logarithm of 0
         return
     broken = bool(trace.backward.not_finite)
-    if falls(trace, 0.5) if not broken else update is not None and update < 1:
+    if broken:
+        harmless = update is not None and update < 1
+    else:
+        harmless = falls(trace, 0.5) if norm >= HUGE else not _stays_at_the_mean(trace)
+    if harmless:
         return
     begun = [p for p in trace.parameters if p.gradient_norms and first.optimizer in p.optimizers]
-    worst = max(begun, key=lambda p: p.gradient_norms[0] / max(1, p.count) ** 0.5, default=None)
+    steepest = max(begun, key=lambda p: p.gradient_norms[0] / max(1, p.count) ** 0.5, default=None)
+    worst = max((p for p in begun if _gain(p) > WIDE), key=_gain, default=steepest)
     optimizer = trace.optimizers[first.optimizer]
+    place = (worst.filled or worst.place) if worst else None
     yield Finding(
         "exploding-gradient",
         "error",
-        f"the gradient's norm is {norm:.3g} at the first step, "
+        (
+            f"the new network answers {excess:.3g} times the largest target, and "
+            if excess >= EXCESSIVE
+            else ""
+        )
+        + f"the gradient's norm is {norm:.3g} at the first step, "
         + (
             "after which nothing is finite"
             if broken
-            else "and the loss does not come down from where it began"
+            else "and the loss does not come down to what it could be"
         ),
-        where(worst.place if worst else optimizer.place, worst.name if worst else optimizer.kind),
-        {"first": norm, "update_ratio": update, "rate": first.rate},
+        where(place or optimizer.place, worst.name if worst else optimizer.kind),
+        {"first": norm, "update_ratio": update, "rate": first.rate, "answers_to_targets": excess},
         "the model amplifies: a recurrence or a chain of layers whose weights are too wide makes its input larger each "
         "time, or inputs and targets are not normalised",
         "initialise for the count of inputs (`nn.init.orthogonal_` for what recurs), clip with `clip_grad_norm_`, "
         "normalise inputs, layers and targets",
         verdict="proven",
     )
+
+
+def _excess(trace: Trace) -> float:
+    """How many times the largest target of the only regressing loss its first answers are; 0 when not known."""
+    trained = [loss for loss in trace.losses if loss.trained]
+    begun = [value for step, value in trace.loss_curve if step == 0]
+    if len(trained) != 1 or trained[0].function not in REGRESSION_LOSSES or not begun:
+        return 0.0
+    loss = trained[0]
+    target = max(abs(loss.target_min), abs(loss.target_max))
+    error = abs(begun[0]) ** 0.5 if loss.function == "mse_loss" else abs(begun[0])
+    answer = max(abs(loss.input_min), abs(loss.input_max))  # for the loss may be a sum
+    return min(error, answer) / target if 0 < target < math.inf else 0.0
+
+
+def _stays_at_the_mean(trace: Trace) -> bool:
+    """Whether values are predicted no better, in the end, than by their mean."""
+    ends = [item for item in trace.data.regressions if item.late_values >= FEWEST_VALUES]
+    return any(is_no_better(item.late_error, item.late_variance) for item in ends)
+
+
+def _gain(p: ParameterTrace) -> float:
+    """By how much a weight makes a signal larger: its deviation against what keeps the size of a sum of its inputs."""
+    if len(p.shape) < 2 or not p.weight_norms or p.owner == "Embedding":
+        return 0.0
+    inputs = (
+        p.count / max(1, p.shape[0]) if p.model else p.count / min(p.shape)
+    )  # either way round, of a bare tensor
+    return p.weight_norms[0] / max(1, p.count) ** 0.5 * inputs**0.5
 
 
 def non_finite(trace: Trace) -> Iterator[Finding]:
@@ -283,15 +332,22 @@ def non_finite(trace: Trace) -> Iterator[Finding]:
         )
         return
     loss = next((item for item in trace.losses if item.trained), None)
-    forward = backward.weights_finite_then and backward.first_not_finite is not None
+    over = next((s for s in trace.recorded if s.step < (step or 0) and (s.update_ratio or 0.0) >= 1), None)
+    forward = backward.weights_finite_then and backward.first_not_finite is not None and over is None
+    updated_at = trace.optimizers[over.optimizer].place if over is not None else None
     yield Finding(
         "non-finite",
         "error",
         f"the loss is NaN or infinite from step {step} on ({backward.not_finite} backward passes)",
-        where(loss.place if loss and forward else backward.place, "loss" if forward else "weights"),
-        {"first_step": step, "backward_passes": backward.not_finite, "weights_finite_then": forward},
+        where(
+            loss.place if loss and forward else updated_at or backward.place, "loss" if forward else "weights"
+        ),
+        {"first_step": step, "backward_passes": backward.not_finite, "weights_finite_then": forward}
+        | {"update_ratio": over.update_ratio if over is not None else None},
         "the weights were still finite: the forward or the loss makes it (a logarithm or root of 0, a division by 0)"
         if forward
+        else f"the updates are larger than the weights themselves from step {over.step} on: training diverges"
+        if over is not None
         else "the weights had already become NaN or infinite through the step before",
         "add a small constant inside the logarithm, root or quotient, and check the data for NaN"
         if forward

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trivet.doctor.exceptions import describe_exception
-from trivet.doctor.origins import keyed_at
+from trivet.doctor.origins import element_at, keyed_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
@@ -94,6 +94,10 @@ def _fill_parameters(probe: "Probe", trace: Trace) -> None:
                 cut_in_source(probe.survey.files(), word) for word in reversed(words) if word.isidentifier()
             )
             record.cut = next((place for place in found if place is not None), None)
+        if record.place is None and not record.model and record.optimizers:
+            optimizer = trace.optimizers[record.optimizers[0]]
+            index = record.name.rpartition("[")[2].rstrip("]")
+            record.place = element_at(optimizer.place, int(index)) if index.isdigit() else None
         trace.parameters.append(record)
     trace.backward.cuts = {f"{cut.operation} {cut.place}": cut.place for cut in probe.cuts.ordered()}
 
