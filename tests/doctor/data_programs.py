@@ -373,15 +373,15 @@ for epoch in range(3):
         optimizer.step()
         with torch.no_grad():
             for mean, new in zip(smooth.parameters(), model.parameters()):
-                mean.lerp_(new, 0.1)
+                mean.lerp_(new, 0.1)  # HERE
     model.eval()
     with torch.no_grad():
         for part in x.split(32):
-            smooth(part)  # HERE
+            smooth(part)
 """,
         (
             (
-                "                mean.lerp_(new, 0.1)\n",
+                "                mean.lerp_(new, 0.1)  # HERE\n",
                 "                mean.lerp_(new, 0.1)\n"
                 "            for mean, new in zip(smooth.buffers(), model.buffers()):\n"
                 "                mean.copy_(new)\n",

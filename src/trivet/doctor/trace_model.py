@@ -134,6 +134,7 @@ class ModelTrace:
         evaluation_place: Where the first such phase in train mode was called.
         new_norms: Batch norms whose statistics were those of new layers when a copy that is not trained itself, but
             whose weights move, was evaluated.
+        follows_at: Where the weights of such a copy are written.
         made_once: Attributes that hold a tensor with a graph before the first forward, and where they are set.
         repeated: Containers that hold one module with parameters several times: container, class, count, line.
         fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
@@ -161,6 +162,7 @@ class ModelTrace:
     evaluations_in_eval: int = 0
     evaluation_place: Place | None = None
     new_norms: int = 0
+    follows_at: Place | None = None
     made_once: dict[str, Place | None] = field(default_factory=dict)
     repeated: list["RepeatedModule"] = field(default_factory=list)
     fake_freezes: list[str] = field(default_factory=list)

@@ -90,7 +90,7 @@ def batchnorm_stats_stale(trace: Trace) -> Iterator[Finding]:
             "error",
             f"{model.new_norms} batch norms of `{model.name}` have the mean 0 and variance 1 of new layers, though "
             "its weights follow those that are trained",
-            where(model.evaluation_place or model.place, model.name),
+            where(model.follows_at or model.evaluation_place or model.place, model.name),
             {"layers": model.new_norms, "evaluations": model.evaluations_in_eval},
             "only the weights are averaged or copied into it: the running statistics are buffers",
             "copy the buffers too (`AveragedModel(model, use_buffers=True)`), or recompute them before evaluating "

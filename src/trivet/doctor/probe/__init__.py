@@ -10,6 +10,7 @@ from torch import nn
 
 from trivet.doctor.graph import Graph
 from trivet.doctor.probe.activations import ActivationWatch
+from trivet.doctor.probe.copies import CopyWatch
 from trivet.doctor.probe.cuts import CutWatch
 from trivet.doctor.probe.data import DataWatch
 from trivet.doctor.probe.draws import DrawWatch
@@ -57,6 +58,7 @@ class Probe:
             lambda index: self.training.optimizers[index].trace.steps,
         )
         self.cuts = CutWatch(self.session)
+        self.copies = CopyWatch(self.session)
         self.fills = FillWatch(self.session)
         self.graphs = GraphWatch(self.session)
         self.risks = RiskWatch(self.session)
@@ -88,7 +90,7 @@ class Probe:
         if _watching is not None:
             raise RuntimeError("the doctor already watches this process")
         _watching = self
-        watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts)
+        watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts, self.copies)
         for watch in (*watches, self.draws, self.fills, self.activations, self.data):
             with (
                 self.session.shielded()
@@ -100,6 +102,7 @@ class Probe:
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
         self.modules.observers.append(self.cuts.observe)
+        self.modules.written_at = self.copies.written_at
         self.training.on_graph += [self._note_graph, self.risks.note]
         self.training.on_losses += [self.graphs.plant, self.paths.follow]
         self.modules.after_root.append(self.paths.note_answer)

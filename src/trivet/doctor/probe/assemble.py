@@ -116,6 +116,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.unseen_in_train = record.unseen_in_train
         owner.evaluations_in_eval = record.evaluations_in_eval
         owner.evaluation_place, owner.new_norms = record.evaluation_place, record.new_norms
+        owner.follows_at = record.follows_at
         owner.eval_place = record.eval_in_training or record.switches.get(False)
         owner.train_place = record.switches.get(True)
         if record.input is not None:

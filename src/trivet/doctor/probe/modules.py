@@ -56,6 +56,7 @@ class RootRecord:
     evaluation_place: Place | None = None
     weights_then: float | None = None
     new_norms: int = 0
+    follows_at: Place | None = None
     name: str = ""
     switches: dict[bool, Place | None] = field(default_factory=dict)
     eval_in_training: Place | None = None  # the switch that held at the first training forward in eval mode
@@ -91,6 +92,8 @@ class ModuleWatch:
         self.on_first_call: list[Callable[[], None]] = []
         self.observers: list[Callable[[nn.Module, tuple[Any, ...], Any], None]] = []
         """Called with (module, arguments, output) for every call in a recorded step: the place for more signals."""
+        self.written_at: Callable[[nn.Module], Place | None] = lambda _: None
+        """Where the weights of a module were written in place since it was first asked about."""
         self.before_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]] = []
         self.after_root: list[Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]] = []
         """Called around every call of a module by the user's own code, but for those of training while at rest."""
@@ -372,6 +375,7 @@ class ModuleWatch:
                 record.new_norms = new
                 record.evaluation_place = record.evaluation_place or user_place()
             record.weights_then = now
+            record.follows_at = self.written_at(module)
         else:
             record.new_norms = 0
 
