@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -109,6 +110,14 @@ class Curve:
     ledger: Ledger
     fixed: Tensor
     each: Tensor
+
+    @cached_property
+    def events(self) -> list[tuple[int, int, bool]]:
+        """When a storage is born (`True`) or dies during the step, in order: (time, place in the ledger, born)."""
+        storages = list(enumerate(self.ledger.storages))
+        births = [(storage.birth, place, True) for place, storage in storages if storage.birth != ALWAYS]
+        deaths = [(storage.death, place, False) for place, storage in storages if storage.death is not None]
+        return sorted(births + deaths)
 
     def sizes(self, batch: int) -> Tensor:
         """Return the bytes of every storage at a batch size."""

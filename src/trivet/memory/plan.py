@@ -85,6 +85,8 @@ class MemoryPlan:
 
     def fits(self, batch: int, memory: int) -> bool:
         """Tell whether a batch fits into this many bytes, margin included."""
+        if self.alive(batch) + self.context > memory:
+            return False  # which is known long before the allocator has been imitated
         return self.with_margin(batch) <= memory
 
     def largest_batch(self, memory: int, *, most: int = MOST) -> int:

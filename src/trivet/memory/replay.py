@@ -18,16 +18,8 @@ def reserved(curve: Curve, batch: int) -> int:
     for place in sorted(first):
         if storages[place].birth == ALWAYS:
             blocks[place] = allocator.allocate(sizes[place])
-    events = sorted(
-        [(storage.birth, place, True) for place, storage in enumerate(storages) if storage.birth != ALWAYS]
-        + [
-            (storage.death, place, False)
-            for place, storage in enumerate(storages)
-            if storage.death is not None
-        ]
-    )
     for _ in range(STEPS):
-        for _, place, born in events:
+        for _, place, born in curve.events:
             if born and place not in blocks:
                 blocks[place] = allocator.allocate(sizes[place])
             elif not born and place in blocks:

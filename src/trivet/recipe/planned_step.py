@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +20,11 @@ from trivet.models.kernels import use_fast_kernels
 from trivet.models.kernels.planned import kernels_without_values
 from trivet.models.model import Model
 from trivet.recipe.precisions import PRECISIONS
-from trivet.recipe.recipe import Recipe, make_recipe
-from trivet.recipe.run import model_of
+from trivet.recipe.recipe import ModelRecipe, Recipe, make_recipe
+from trivet.recipe.run import model_as
 from trivet.recipe.run_folder import build_task
 from trivet.structures import Batch, BoxTarget, ClassTargets, MaskTargets, Placement
+from trivet.tasks.losses.focal import as_elsewhere
 from trivet.train.batch_norm import hold_statistics
 from trivet.train.optimizers import build_optimizer
 from trivet.train.recompute import recompute
@@ -56,7 +57,7 @@ def plan_recipe(recipe: Recipe, *, classes: int, device: Device, boxes: int = WO
 @lru_cache(maxsize=32)
 def _plan(recipe_json: str, classes: int, device: Device, boxes: int) -> MemoryPlan:
     recipe = Recipe.model_validate_json(recipe_json)
-    shape = _shape_of(recipe, classes)
+    shape = _shape_of(recipe.model.model_dump_json(), classes)
 
     def prepare(batch: int) -> PlannedStep:
         return PlannedStep(recipe, fake_copy(shape), batch, device, boxes)
@@ -83,13 +84,15 @@ def _without_a_word() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _shape_of(recipe: Recipe, classes: int) -> Model:
-    """Build the model on fake tensors, or on real ones where it asks for a value as it is made."""
+@lru_cache(maxsize=2)
+def _shape_of(model_json: str, classes: int) -> Model:
+    """Build a model on fake tensors, or on real ones where it asks for a value as it is made; it is to be copied."""
+    chosen = ModelRecipe.model_validate_json(model_json)
     try:
         with FakeTensors():
-            return model_of(recipe, classes=classes)
+            return model_as(chosen, classes=classes)
     except DataDependentOutputException:
-        return model_of(recipe, classes=classes)
+        return model_as(chosen, classes=classes)
 
 
 class PlannedStep:
@@ -126,7 +129,8 @@ class PlannedStep:
         model.get_submodule("backbone").requires_grad_(not frozen)
         model.train()
         hold_statistics(model, settings.batch_norm, backbone_frozen=frozen)
-        self.average = fake_copy(model) if settings.ema else None
+        averaged = [*model.parameters(), *model.buffers()] if settings.ema else []
+        self.average = [tensor.detach().clone() for tensor in averaged]
         fused = device == "cpu" and settings.precision != "16"
         optimizer = build_optimizer(model, settings, fused=fused or None)
         self.real = fabric is not None
@@ -147,11 +151,10 @@ class PlannedStep:
 
     def parts(self) -> dict[str, list[Tensor]]:
         """Return what is there before the step, by kind."""
-        average = [*self.average.parameters(), *self.average.buffers()] if self.average else []
         targets = [tensor for batch in self.batches for tensor in _truth(batch)]
         return {
             WEIGHTS: [*self.module.parameters(), *self.module.buffers()],
-            AVERAGE: average,
+            AVERAGE: self.average,
             INPUT: [batch.images for batch in self.batches],
             LOSS: targets,
         }
@@ -178,8 +181,7 @@ class PlannedStep:
         if self.real:
             yield
             return
-        kernels = kernels_without_values() if self.device == "cpu" else nullcontext()
-        with as_on(self.device), kernels:
+        with as_on(self.device), kernels_without_values() if self.device == "cpu" else as_elsewhere():
             yield
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ from trivet.models.weights import load_weights
 from trivet.recipe.assess import ASSESSORS
 from trivet.recipe.machine import look_at_machine
 from trivet.recipe.precisions import PRECISIONS
-from trivet.recipe.recipe import Recipe
+from trivet.recipe.recipe import ModelRecipe, Recipe
 from trivet.recipe.run_folder import RunFolder, build_task
 from trivet.structures import TaskName
 from trivet.train.allocator import keep_freed_memory
@@ -117,7 +117,11 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
 
 def model_of(recipe: Recipe, *, classes: int) -> Model:
     """Build a recipe's model, with its pretrained weights."""
-    chosen = recipe.model
+    return model_as(recipe.model, classes=classes)
+
+
+def model_as(chosen: ModelRecipe, *, classes: int) -> Model:
+    """Build the model that the part of a recipe names, with its pretrained weights."""
     return build_model(
         chosen.name,
         backbone=chosen.backbone,

@@ -1,10 +1,15 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from trivet.errors import UsageError
+from trivet.memory.ledger import Ledger
+from trivet.memory.step import FakeTensors
+from trivet.memory.tracker import Tracker
 from trivet.tasks.losses import CLASS_LOSSES, build_class_loss
-from trivet.tasks.losses.focal import FocalLoss
+from trivet.tasks.losses.focal import CACHED, LARGE, FocalLoss, as_elsewhere
 
 NONE = (torch.zeros(0, dtype=torch.int64),) * 4
 
@@ -131,3 +136,15 @@ def test_every_class_loss_rewards_being_right(name):
 def test_unknown_class_loss():
     with pytest.raises(UsageError, match="unknown class loss 'focus'; did you mean 'focal'"):
         build_class_loss("focus")
+
+
+@pytest.mark.parametrize(("elsewhere", "piece"), [(False, CACHED), (True, LARGE)])
+def test_beside_the_gradient_there_are_maps_of_one_piece_only(elsewhere, piece):
+    ledger = Ledger(1)
+    with FakeTensors(), as_elsewhere() if elsewhere else nullcontext():
+        logits = torch.empty(4, 90, 256, 256, requires_grad=True)
+        with Tracker(ledger, torch.nn.Identity()):
+            FocalLoss()(logits, NONE)
+    sizes = sorted((storage.size for storage in ledger.storages), reverse=True)
+    assert sizes[:2] == [4 * logits.numel()] * 2  # the logits and their gradient
+    assert sizes[2] == 4 * piece

@@ -1,5 +1,8 @@
 """Focal loss over all logits of a head, computed in one pass together with its gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +15,21 @@ from torch.autograd.function import once_differentiable
 from trivet.errors import UsageError
 from trivet.models.kernels.focal import can_sum_focal, focal_sum
 
-_CACHED = 1 << 16  # logits at a time on a CPU: what fits in its cache halves the time
+CACHED = 1 << 16
+"""Logits at a time on a CPU: what fits in its cache halves the time."""
+LARGE = 1 << 22
+"""Logits at a time elsewhere: five maps of so many, instead of all of a level, are there beside the gradient."""
+_piece: ContextVar[int | None] = ContextVar("piece", default=None)
+
+
+@contextmanager
+def as_elsewhere() -> Iterator[None]:
+    """Take the logits of CPU tensors in pieces as another device would."""
+    token = _piece.set(LARGE)
+    try:
+        yield
+    finally:
+        _piece.reset(token)
 
 
 @runtime_checkable
@@ -91,15 +108,11 @@ class _FocalSum(torch.autograd.Function):
 
 def _negative_into(slope: Tensor, logits: Tensor, gamma: float, smoothing: float) -> Tensor:
     """Write the gradient of the negatives' loss into `slope` and return the loss's sum."""
-    if logits.device.type != "cpu":
-        values, gradient = _negative(logits.to(slope.dtype), gamma, smoothing)
-        slope.copy_(gradient)
-        return values.sum()
     source, target = _in_memory_order(logits), _in_memory_order(slope)
     if can_sum_focal(source, target):
         return focal_sum(source, target, gamma=gamma, smoothing=smoothing)
-    sums = []
-    for piece, out in zip(source.split(_CACHED), target.split(_CACHED), strict=True):
+    sums, size = [], _piece.get() or (CACHED if logits.device.type == "cpu" else LARGE)
+    for piece, out in zip(source.split(size), target.split(size), strict=True):
         values, gradient = _negative(piece.to(slope.dtype), gamma, smoothing)
         out.copy_(gradient)
         sums.append(values.sum())
