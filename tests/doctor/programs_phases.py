@@ -396,6 +396,54 @@ for epoch in range(4):
         (("values[:, 0] * 0", "values[:, 0] * 6"),),
     ),
     Program(
+        "plateau",
+        """
+values = torch.randn(2000, 8)
+truth = values[:, :1] - 4
+model = nn.Sequential(
+    nn.Linear(8, 16),
+    nn.Tanh(),
+    nn.Linear(16, 1),
+    nn.Sigmoid(),  # HERE
+)
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+for epoch in range(4):
+    for rows in torch.randperm(2000).split(50):
+        optimizer.zero_grad()
+        F.mse_loss(model(values[rows]), truth[rows]).backward()
+        optimizer.step()
+""",
+        (("    nn.Sigmoid(),  # HERE\n", ""), ("3e-3", "3e-2")),
+    ),
+    Program(
+        "plateau",
+        """
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.reads = nn.Embedding(6, 24)
+        self.repeats = nn.Linear(24, 24, bias=False)
+        nn.init.normal_(self.repeats.weight, std=0.01)  # HERE
+        self.tells = nn.Linear(24, 6)
+
+    def forward(self, words):
+        state = torch.zeros(len(words), 24)
+        for step in range(words.shape[1]):
+            state = torch.tanh(0.3 * self.reads(words[:, step]) + self.repeats(state))
+        return self.tells(state)
+model = Recurrent()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+for _ in range(200):
+    words = torch.randint(0, 5, (32, 10))
+    words[:, 1:] = 5
+    loss = F.cross_entropy(model(words), words[:, 0])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+""",
+        (("normal_(self.repeats.weight, std=0.01)", "orthogonal_(self.repeats.weight)"),),
+    ),
+    Program(
         "scheduler-collapses-lr",
         """
 x = x + y[:, None, None, None]

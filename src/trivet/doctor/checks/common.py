@@ -10,6 +10,8 @@ from trivet.doctor.trace import Trace
 from trivet.doctor.trace_model import ParameterTrace
 
 Check = Callable[[Trace], Iterable[Finding]]
+NARROW = 0.1
+"""Growth of a signal by a weight below which it all but ends there; usual initialisations make 0.58 to 1.41."""
 
 
 class NotCheckedError(Exception):
@@ -83,6 +85,16 @@ def knows_nothing(trace: Trace) -> bool:
 def is_no_better(loss: float, constant: float) -> bool:
     """Whether a loss is at least 0.97 of what the best constant answer would make: nothing was learnt of the input."""
     return loss >= 0.97 * constant
+
+
+def gain_of(p: ParameterTrace) -> float:
+    """By how much a weight makes a signal larger: its deviation against what keeps the size of a sum of its inputs."""
+    if len(p.shape) < 2 or not p.weight_norms or p.owner == "Embedding":
+        return 0.0
+    inputs = (
+        p.count / max(1, p.shape[0]) if p.model else p.count / min(p.shape)
+    )  # either way round, of a bare tensor
+    return p.weight_norms[0] / max(1, p.count) ** 0.5 * inputs**0.5
 
 
 def part_made_at(trace: Trace, *parts: str) -> Place | None:

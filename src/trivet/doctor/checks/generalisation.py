@@ -4,11 +4,21 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, is_no_better, need_steps, where
+from trivet.doctor.checks.common import (
+    NARROW,
+    NotCheckedError,
+    gain_of,
+    is_no_better,
+    need_steps,
+    where,
+)
 from trivet.doctor.finding import Finding
+from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import ClassTrace, EvaluationTrace, RegressionTrace
 
+REACH = {"Relu": (0.0, math.inf), "Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Softplus": (0.0, math.inf)}
+"""What the answers of a network lie between that ends in an operation."""
 FEWEST, GAP = 30, 0.15
 """New samples, and the gap between the shares of right answers, that a claim needs."""
 
@@ -126,18 +136,64 @@ def _plateau(
     trace: Trace, item: ClassTrace | RegressionTrace, title: str, evidence: dict[str, float]
 ) -> Finding:
     optimizer = next((o for o in trace.optimizers if o.steps), None)
+    place, cause, remedy = (
+        _out_of_reach(trace, item)
+        or _choked(trace)
+        or (
+            optimizer.place if optimizer else item.place,
+            "the network has found nothing in its input that tells the targets: the learning rate, an augmentation "
+            "that destroys what matters, or targets that do not belong to their samples",
+            "look at a batch as the network gets it, with its targets; try to learn one batch by heart without "
+            "augmentation; then vary the learning rate by factors of 10",
+        )
+    )
     return Finding(
         "plateau",
         "warning",
         title,
-        where(optimizer.place if optimizer else item.place, item.function),
+        where(place, item.function),
         dict(evidence),
-        "the network has found nothing in its input that tells the targets: the learning rate, an augmentation "
-        "that destroys what matters, or targets that do not belong to their samples",
-        "look at a batch as the network gets it, with its targets; try to learn one batch by heart without "
-        "augmentation; then vary the learning rate by factors of 10",
+        cause,
+        remedy,
         verdict="suspected",
     )
+
+
+Told = tuple[Place | None, str, str]
+"""A place, a cause and a remedy."""
+
+
+def _out_of_reach(trace: Trace, item: ClassTrace | RegressionTrace) -> Told | None:
+    """Targets of a regression that its last operation cannot give, as those below 0 behind a ReLU."""
+    loss = next((o for o in trace.losses if (o.function, o.place) == (item.function, item.place)), None)
+    if loss is None or not isinstance(item, RegressionTrace) or loss.produced_at is None:
+        return None
+    for operation, (low, high) in REACH.items():
+        far = 0.1 * (loss.target_max - loss.target_min)
+        beyond = loss.target_min < low - far or loss.target_max > high + far
+        if loss.produced_by.startswith(operation) and far < math.inf and beyond:
+            return (
+                loss.produced_at,
+                f"the last operation ({operation}) gives {low:g} to {high:g}, but targets reach from "
+                f"{loss.target_min:.3g} to {loss.target_max:.3g}",
+                "end the network in a linear layer, or scale the targets to what its last operation can give",
+            )
+    return None
+
+
+def _choked(trace: Trace) -> Told | None:
+    """A weight within a network that the user's code drew so small that hardly a signal passes, and that stayed so."""
+    for model in trace.models:
+        weights = [p for p in trace.parameters if p.model == model.name and gain_of(p) > 0 and p.optimizers]
+        for p in weights[:-1]:  # the last may begin small
+            still = gain_of(p) * p.weight_norms[-1] / p.weight_norms[0] < 3 * NARROW
+            if p.filled is not None and gain_of(p) < NARROW and still:
+                return (
+                    p.filled,
+                    f"`{p.name}` was drawn so small that it passes {gain_of(p):.1%} of a signal on, and stayed so",
+                    "initialise for the count of inputs (`nn.init.xavier_uniform_`; `nn.init.orthogonal_` for what recurs)",
+                )
+    return None
 
 
 def _learns(item: ClassTrace) -> bool:

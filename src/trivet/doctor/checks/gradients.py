@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, falls, is_no_better, need_steps, where
+from trivet.doctor.checks.common import (
+    NARROW,
+    NotCheckedError,
+    falls,
+    gain_of,
+    is_no_better,
+    need_steps,
+    where,
+)
 from trivet.doctor.exceptions import in_place_target
 from trivet.doctor.finding import Finding
 from trivet.doctor.messages import translated
@@ -154,11 +162,13 @@ def vanishing_gradient(trace: Trace) -> Iterator[Finding]:
         low, high = max(_rms(p) for p in layers[: max(1, len(layers) // 4)]), _rms(last)
         if high > 0 and low / high < VANISHED_RATIO and first.with_nonzero:
             stuck = not falls(trace)
+            narrow = min((p for p in layers if 0 < gain_of(p) < NARROW), key=gain_of, default=None)
+            at = (narrow.filled or narrow.place) if narrow is not None else first.place
             yield Finding(
                 "vanishing-gradient",
                 "error" if stuck else "warning",
                 f"the gradient of the first layers of `{model.name}` is {low / high:.1e} of that of the last",
-                where(first.place, first.name),
+                where(at, (narrow or first).name),
                 {
                     "first": low,
                     "last": high,
@@ -249,7 +259,7 @@ def _huge(trace: Trace) -> Iterator[Finding]:
         return
     begun = [p for p in trace.parameters if p.gradient_norms and first.optimizer in p.optimizers]
     steepest = max(begun, key=lambda p: p.gradient_norms[0] / max(1, p.count) ** 0.5, default=None)
-    worst = max((p for p in begun if _gain(p) > WIDE), key=_gain, default=steepest)
+    worst = max((p for p in begun if gain_of(p) > WIDE), key=gain_of, default=steepest)
     optimizer = trace.optimizers[first.optimizer]
     place = (worst.filled or worst.place) if worst else None
     yield Finding(
@@ -293,16 +303,6 @@ def _stays_at_the_mean(trace: Trace) -> bool:
     """Whether values are predicted no better, in the end, than by their mean."""
     ends = [item for item in trace.data.regressions if item.late_values >= FEWEST_VALUES]
     return any(is_no_better(item.late_error, item.late_variance) for item in ends)
-
-
-def _gain(p: ParameterTrace) -> float:
-    """By how much a weight makes a signal larger: its deviation against what keeps the size of a sum of its inputs."""
-    if len(p.shape) < 2 or not p.weight_norms or p.owner == "Embedding":
-        return 0.0
-    inputs = (
-        p.count / max(1, p.shape[0]) if p.model else p.count / min(p.shape)
-    )  # either way round, of a bare tensor
-    return p.weight_norms[0] / max(1, p.count) ** 0.5 * inputs**0.5
 
 
 def non_finite(trace: Trace) -> Iterator[Finding]:
