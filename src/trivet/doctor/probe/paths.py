@@ -1,12 +1,13 @@
 """Watches the ways between parameters and losses: what a model's answer rests on, and where gradients become 0."""
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from trivet.doctor.graph import Graph, place_of_node, walk_graph
+from trivet.doctor.graph import Graph, place_of_node
 from trivet.doctor.probe.ledger import Entry, Ledger
 from trivet.doctor.probe.session import Session
 from trivet.doctor.source import Place
@@ -15,7 +16,7 @@ ANSWERS = 2
 """Steps in which answers of models are walked."""
 ALWAYS = 10
 """Recorded steps at which a gradient is exactly 0 before one step is traced to see where it becomes so."""
-MOST_NODES, MOST_ANSWERS = 20_000, 64
+MOST_NODES, MOST_ANSWERS, MOST_TENSORS = 10_000, 32, 64
 
 
 class PathWatch:
@@ -24,6 +25,7 @@ class PathWatch:
     def __init__(self, session: Session, ledger: Ledger) -> None:
         self.session = session
         self.ledger = ledger
+        self._answers = 0
         self._answered: list[weakref.ref[torch.Tensor]] = []
         self._idle: list[Entry] = []
         self._hooks: list[Any] = []
@@ -34,9 +36,12 @@ class PathWatch:
         """Keep the parameters that the answer, the last of (module, arguments, keywords, answer), leads to."""
         if not self.session.recording or self.session.steps >= ANSWERS or not torch.is_grad_enabled():
             return
+        if self._answers >= MOST_ANSWERS:
+            return
+        self._answers += 1
         with self.session.measured():
-            graph = walk_graph(list(_tensors(call[-1]))[:MOST_ANSWERS], most=MOST_NODES)
-            self._answered += [weakref.ref(leaf) for leaf in graph.leaves.values()]
+            tensors = itertools.islice(_tensors(call[-1]), MOST_TENSORS)
+            self._answered += [weakref.ref(leaf) for leaf in _leaves([t.grad_fn for t in tensors])]
 
     def note_loss(self, graph: Graph, backward_at: Place | None) -> None:
         """Note the line that makes a loss with the parameters that it leads to."""
@@ -88,7 +93,7 @@ class PathWatch:
             hook.remove()
         idle = {id(entry) for entry in self._idle}
         for node, child in self._steps:
-            for leaf in _leaves(child):
+            for leaf in _leaves([child]):
                 entry = self.ledger.find(leaf)
                 if entry is not None and id(entry) in idle and not entry.trace.flat_by:
                     entry.trace.flat_at = place_of_node(node)
@@ -140,14 +145,16 @@ def _nodes(losses: tuple[torch.Tensor, ...]) -> list[Any]:
     return [node for node in seen if not hasattr(node, "variable")]
 
 
-def _leaves(node: Any) -> list[torch.Tensor]:
-    seen, level, found = {node}, [node], []
+def _leaves(level: list[Any]) -> list[torch.Tensor]:
+    """The tensors that gather a gradient behind some operations."""
+    seen, found = {node for node in level if node is not None}, []
+    level = list(seen)
     while level and len(seen) <= MOST_NODES:
         following = []
-        for one in level:
-            if hasattr(one, "variable"):
-                found.append(one.variable)
-            for child, _ in one.next_functions:
+        for node in level:
+            if hasattr(node, "variable"):
+                found.append(node.variable)
+            for child, _ in node.next_functions:
                 if child is not None and child not in seen:
                     seen.add(child)
                     following.append(child)
