@@ -331,6 +331,20 @@ model.train()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """
     + LOOP,
+    "a teacher, trained before, asked with gradients": ADAM
+    + "teacher = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 4))\n"
+    "optimizer = torch.optim.Adam(teacher.parameters(), lr=1e-3)\n"
+    + LOOP.replace("model(", "teacher(")
+    + """
+teacher.eval()
+teacher.requires_grad_(False)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for images, target in batches():
+    optimizer.zero_grad()
+    out, soft = model(images), teacher(images)
+    (F.cross_entropy(out, target) + 0.1 * F.mse_loss(out.softmax(1), soft.softmax(1))).backward()
+    optimizer.step()
+""",
     "restores the best weights": "model = Net()\nstart = copy.deepcopy(model.state_dict())\nmodel.load_state_dict(start)\n"
     "optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)\n" + LOOP,
 }

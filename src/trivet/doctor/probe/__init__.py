@@ -218,7 +218,7 @@ class Probe:
             self.graphs.look()
             self.paths.name_answered()
 
-    def _after_step(self, *_: object) -> None:
+    def _after_step(self, _: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
         self._stop_tracing()
         if self.session.recording:
             with self.session.measured():
@@ -237,7 +237,7 @@ class Probe:
                     self._start_tracing()
         elif self.session.steps % LOOK_AGAIN == 0 and self.ledger.changed_phase():
             self.session.renew()
-        self.modules.end_step()
+        self.modules.end_step(optimizer)
         self.data.end_step()
         self.session.advance()
 

@@ -102,6 +102,7 @@ class ModuleWatch:
         self._outer: dict[int, tuple[weakref.ref[nn.Module], RootRecord]] = {}
         self._of_roots: list[Replaced] = []
         self._counted = 0
+        self._trained_by: dict[tuple[int, int, int], bool] = {}
 
     def install(self, patches: Patches) -> None:
         """Wrap construction, calls, mode switches and `load_state_dict` of `nn.Module`."""
@@ -161,15 +162,26 @@ class ModuleWatch:
         roots = [module for module in alive if id(module) not in children and "_modules" in vars(module)]
         return [unwrapped(module) for module in roots]
 
-    def end_step(self) -> None:
+    def end_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Count the forwards since the last step as those of this one, and of the quiet ones before it."""
         passed, self._counted = self.session.steps + 1 - self._counted, self.session.steps + 1
         for record in self.roots.values():
-            if record.pending:
+            if record.pending and (record.pending == "train" or self._steps_on(optimizer, record)):
                 record.steps[record.pending] += passed
                 if record.pending == "eval" and record.steps["train"]:
                     record.eval_after_train += passed
             record.pending = ""
+
+    def _steps_on(self, optimizer: torch.optim.Optimizer, record: RootRecord) -> bool:
+        """Whether an optimizer trains anything of a model: a teacher is called too, in eval mode, and not trained."""
+        root = record.ref()
+        if root is None:
+            return False
+        key = id(optimizer), id(root), self.session.phase
+        if key not in self._trained_by:
+            held = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
+            self._trained_by[key] = any(id(p) in held for p in root.parameters())
+        return self._trained_by[key]
 
     def last_switch(self, module: nn.Module, *, to_train: bool) -> Place | None:
         """Where a module was last put into a mode by itself."""

@@ -148,6 +148,7 @@ class Session:
         on_rest, on_wake: Called when this begins and ends.
         steps: Optimizer steps so far, over all optimizers.
         optimizers: Optimizers made so far.
+        phase: Grows when what is trained may have changed.
         lock: Held while records change.
         faults: What went wrong in the probe itself.
     """
@@ -163,6 +164,7 @@ class Session:
         self.on_wake: list[Callable[[], None]] = []
         self.steps = 0
         self.optimizers = 0
+        self.phase = 0
         self.spent = 0.0
         self.faults: list[str] = []
         self.lock = threading.RLock()
@@ -183,6 +185,7 @@ class Session:
 
     def renew(self) -> None:
         """Record the next steps densely again, a few times a run: another training begins, or another phase of it."""
+        self.phase += 1
         if self.steps >= self._dense and self._renewals < MOST_RENEWALS:
             self._renewals += 1
             self._dense = self._next = self.steps + RENEWED_STEPS
