@@ -89,6 +89,54 @@ def test_leak_by_share(shared, evaluated, repeated, expected):
     assert names(data.train_val_leak, trace) == expected
 
 
+RESIZED = """
+import cv2
+import torch
+from torch import nn
+
+mask = torch.zeros(4, 40, 40, dtype=torch.uint8)
+mask[:, 7:19, 6:19], mask[:, 27:38, 25:37] = 2, 1
+held = torch.tensor([cv2.resize(m.numpy(), (53, 53), interpolation=cv2.METHOD).tolist() for m in mask])
+net = nn.Conv2d(1, 3, 3, padding=1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+for step in range(4):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(net(torch.randn(4, 1, 53, 53)), held).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("method", "found"), [("INTER_LINEAR", True), ("INTER_NEAREST", False)])
+def test_ids_of_other_classes_made_by_averaging_integers(method, found, tmp_path):
+    pytest.importorskip("cv2")
+    told = diagnose_source(RESIZED.replace("METHOD", method), tmp_path).findings
+    assert ("mask-interpolated" in [f.name for f in told]) == found
+
+
+WARPED = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+mask = torch.zeros(4, 1, 24, 24)
+mask[..., 4:12, 4:12], mask[..., 14:20, 14:20] = 3, 1
+grid = F.affine_grid(torch.tensor([[[0.9, 0.3, 0.0], [-0.3, 0.9, 0.0]]]).repeat(4, 1, 1), mask.shape, align_corners=False)
+net = nn.Conv2d(1, 4, 3, padding=1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+for step in range(4):
+    target = F.grid_sample(mask, grid, mode="METHOD", align_corners=False).long()[:, 0]
+    optimizer.zero_grad()
+    F.cross_entropy(net(torch.randn(4, 1, 24, 24)), target).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(("method", "found"), [("bilinear", True), ("nearest", False)])
+def test_warped_map_of_class_ids(method, found, tmp_path):
+    told = diagnose_source(WARPED.replace("METHOD", method), tmp_path).findings
+    assert [f.where.line for f in told if f.name == "mask-interpolated"] == [12] * found
+
+
 SPLIT = """
 import torch
 from torch import nn

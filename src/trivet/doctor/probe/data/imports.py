@@ -16,15 +16,19 @@ Action = Callable[[Any], None]
 class _Loader(importlib.abc.Loader):
     """Loads a module as its own loader does, and then acts."""
 
-    def __init__(self, loader: Any, act: Action) -> None:
-        self._loader, self._act = loader, act
+    def __init__(self, loader: Any, act: Action, finder: "_Finder") -> None:
+        self._loader, self._act, self._finder = loader, act, finder
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         made: ModuleType | None = self._loader.create_module(spec)
         return made
 
     def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
+        self._finder.busy = True  # a package may load its native part under the same name, as `cv2` does
+        try:
+            self._loader.exec_module(module)
+        finally:
+            self._finder.busy = False
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
@@ -34,20 +38,20 @@ class _Loader(importlib.abc.Loader):
 class _Finder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, act: Action) -> None:
         self._name, self._act = name, act
-        self._busy = False
+        self.busy = False
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != self._name or self._busy:
+        if name != self._name or self.busy:
             return None
-        self._busy = True
+        self.busy = True
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            self._busy = False
+            self.busy = False
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
-            spec.loader = _Loader(spec.loader, self._act)
+            spec.loader = _Loader(spec.loader, self._act, self)
         return spec
 
 

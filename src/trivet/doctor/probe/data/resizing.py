@@ -1,5 +1,6 @@
 """Watches maps of class ids that are resized by averaging, which invents classes at their borders."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,8 @@ AVERAGING = ("linear", "bilinear", "bicubic", "trilinear", "area")
 MOST_IDS = 64
 MOST_DIGESTS = 20_000
 PREFIX = "resize|"
+WHOLE_MAPS = ("interpolate", "cv2.resize")
+"""Functions that map the whole of what they are given onto the whole of what they return."""
 
 
 class ResizeWatch:
@@ -33,8 +36,9 @@ class ResizeWatch:
         self._targets: set[int] = set()
 
     def install(self, patches: Patches) -> None:
-        """Wrap `interpolate`, and the `resize` of Pillow and OpenCV once they are imported."""
+        """Wrap `interpolate`, `grid_sample`, and the `resize` of Pillow and OpenCV once they are imported."""
         patches.wrap(F, "interpolate", partial(self._wrap, "interpolate", _of_torch))
+        patches.wrap(F, "grid_sample", partial(self._wrap, "grid_sample", _of_grid))
         after_import(
             patches,
             "PIL.Image",
@@ -89,8 +93,11 @@ class ResizeWatch:
             return
         known = torch.isin(made, ids)
         whole = made == made.round()
-        if bool(known.all()) and bool(whole.all()):
-            return
+        if bool(whole.all()):
+            if name in WHOLE_MAPS:
+                known &= _near(given, made, ids)
+            if bool(known.all()):
+                return
         digests = set()
         for plane in (made.long(), made.round().long()):
             found = sample_digests(plane)
@@ -122,6 +129,34 @@ def _of_torch(
     if given.is_cuda or given.shape[1] > 4 or given.numel() > 1 << 23 or _many_values(given):
         return None
     return given.detach().flatten(0, 1).float(), value.detach().flatten(0, 1).float()
+
+
+def _of_grid(
+    args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    given = args[0] if args else kwargs.get("input")
+    if kwargs.get("mode", args[2] if len(args) > 2 else "bilinear") == "nearest":
+        return None
+    if not isinstance(given, torch.Tensor) or given.requires_grad or given.ndim != 4:
+        return None
+    if given.is_cuda or given.shape[1] > 4 or given.numel() > 1 << 23 or _many_values(given):
+        return None
+    return given.detach().flatten(0, 1).float(), value.detach().flatten(0, 1).float()
+
+
+def _near(given: torch.Tensor, made: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Whether each value of a resized map [n, h, w] stands near the same place of the map that was given, too.
+
+    Integer maps come out of averaging as integers, which may be ids of other classes.
+    """
+    planes = (given[:, None] == ids[:, None, None]).float()
+    here = F.adaptive_max_pool2d(planes, made.shape[-2:])
+    grown = max(made.shape[-1] / given.shape[-1], made.shape[-2] / given.shape[-2])
+    reach = (
+        1 + 2 * math.ceil(grown) if grown > 1 else 1
+    )  # a cubic kernel reaches over two pixels of what was given
+    here = F.max_pool2d(here, 2 * reach + 1, 1, reach)
+    return ((made[:, None] == ids[:, None, None]) & (here > 0)).any(1)
 
 
 def _of_pillow(
