@@ -267,6 +267,32 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "h",
     ),
     Program(
+        "inplace-on-saved-tensor",
+        """
+maker, judge = nn.Linear(4, 192), nn.Sequential(nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 1))
+first, second = torch.optim.Adam(judge.parameters(), 1e-3), torch.optim.Adam(maker.parameters(), 1e-3)
+bce = nn.BCEWithLogitsLoss()
+for images, _ in batches():
+    made = maker(torch.randn(len(images), 4))
+    score, ones = judge(made), torch.ones(len(images), 1)
+    loss = bce(judge(images.flatten(1)), ones) + bce(score, 0 * ones)
+    fooled = bce(score, ones)
+    first.zero_grad()
+    loss.backward(retain_graph=True)
+    first.step()  # HERE
+    second.zero_grad()
+    fooled.backward()
+    second.step()
+""",
+        (
+            (
+                "    second.zero_grad()\n    fooled",
+                "    second.zero_grad()\n    fooled = bce(judge(made), ones)\n    fooled",
+            ),
+        ),
+        "step",
+    ),
+    Program(
         "loss-detached",
         ADAM
         + LOOP.replace("model(images)", "model(images).detach()").replace("target)\n", "target)  # HERE\n"),

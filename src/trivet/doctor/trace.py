@@ -204,6 +204,7 @@ class BackwardTrace:
         sizes: Step and count of nodes of the walked graphs.
         stale, stale_step: Operations of earlier steps in the graph last walked, and the step of that walk.
         stale_place: The line that made what is carried over from an earlier step.
+        overtaken: Where an optimizer has moved weights of the graph last walked after its loss was made.
     """
 
     calls: int = 0
@@ -217,6 +218,7 @@ class BackwardTrace:
     stale: int = 0
     stale_step: int = 0
     stale_place: Place | None = None
+    overtaken: Place | None = None
     not_finite: int = 0
     first_not_finite: int | None = None
     weights_finite_then: bool = True

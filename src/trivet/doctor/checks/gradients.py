@@ -21,7 +21,7 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.messages import translated
 from trivet.doctor.patches import replace_statement, statement_at
 from trivet.doctor.source import Place
-from trivet.doctor.trace import ExceptionTrace, Trace
+from trivet.doctor.trace import BackwardTrace, ExceptionTrace, Trace
 from trivet.doctor.trace_model import ParameterTrace
 
 VANISHED_RATIO = 1e-4
@@ -44,6 +44,9 @@ def inplace_on_saved_tensor(trace: Trace) -> Iterator[Finding]:
     """The exception of a tensor that was changed after the backward pass had been promised it."""
     fault = trace.exception
     if fault is None or not (IN_PLACE in fault.message or LEAF_IN_PLACE in fault.message):
+        return
+    if trace.backward.overtaken is not None:
+        yield _overtaken(trace.backward, fault)
         return
     place, target = _culprit(fault)
     rewrite = in_place_target(place.code) if place else None
@@ -68,6 +71,20 @@ def inplace_on_saved_tensor(trace: Trace) -> Iterator[Finding]:
         + "Do not silence it: `.detach()` or `.data` ends the error by ending the learning of that tensor, and "
         "`clone()` in `__init__` does not help, since every forward changes it again",
         patch=_out_of_place(place),
+        verdict="proven",
+    )
+
+
+def _overtaken(backward: BackwardTrace, fault: ExceptionTrace) -> Finding:
+    return Finding(
+        "inplace-on-saved-tensor",
+        "error",
+        "an optimizer's step moves weights whose old values a loss made before it still needs for its gradient",
+        where(backward.overtaken, "step"),
+        {"backward": str(backward.place), "needed_by": str(fault.forward[0]) if fault.forward else None},
+        "a step changes weights in place, between the forward and the backward of another loss",
+        "compute that loss after the step, by a forward of its own (detach what the first loss is given of the other "
+        "network), or call both `backward()` before the first `step()`",
         verdict="proven",
     )
 

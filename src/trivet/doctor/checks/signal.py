@@ -199,7 +199,7 @@ def graph_retained(trace: Trace) -> Iterator[Finding]:
 def _is_stale(trace: Trace) -> bool:
     """Whether a backward failed on a graph that leads into operations of an earlier step."""
     message, backward = trace.exception.message if trace.exception else "", trace.backward
-    failed = AGAIN in message or IN_PLACE in message
+    failed = AGAIN in message or (IN_PLACE in message and backward.overtaken is None)
     return failed and backward.stale > 0 and backward.stale_step == trace.steps
 
 

@@ -36,6 +36,8 @@ class TrainingWatch(ScalingWatch):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.backward = BackwardTrace()
+        self._last_step: tuple[OptimizerRecord | None, int] = (None, 0)
+        """Who stepped last, and the number that the next node of a graph had then."""
         self.curve: list[tuple[int, float]] = []
         self.before_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
         self.after_step: list[Callable[[OptimizerRecord, torch.optim.Optimizer], None]] = []
@@ -166,6 +168,7 @@ class TrainingWatch(ScalingWatch):
                 trace.stale, trace.stale_step = graph.stale_count, self.session.steps
                 if graph.stale is not None and trace.stale_place is None:
                     trace.stale_place = carried_place(graph.stale)
+                trace.overtaken = self._overtaken(losses, graph)
                 if len(trace.sizes) < MOST_SIZES:
                     trace.sizes.append((self.session.steps, graph.size))
                 trace.nodes = max(trace.nodes, graph.size)
@@ -174,6 +177,15 @@ class TrainingWatch(ScalingWatch):
                     trace.loss_operations = [name for name, _ in graph.operations[:8]]
                 for act in self.on_graph:
                     act(graph)
+
+    def _overtaken(self, losses: tuple[torch.Tensor, ...], graph: Graph) -> Place | None:
+        """Where the last step was taken, if it moved weights that a loss made before it rests on."""
+        record, number = self._last_step
+        if record is None or all(loss.grad_fn is None for loss in losses):
+            return None
+        made = max(loss.grad_fn._sequence_nr() for loss in losses if loss.grad_fn is not None)
+        moved = made < number and any(id(parameter) in graph.leaves for parameter in _held_by(record))
+        return record.trace.step_place if moved else None
 
     def _note_loss(self, losses: tuple[torch.Tensor, ...]) -> None:
         loss = losses[0] if losses else None
@@ -307,6 +319,7 @@ class TrainingWatch(ScalingWatch):
 
     def _leave_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
         if not self.session.resting:
+            self._last_step = record, torch._C._autograd._get_sequence_nr()
             self._know_gradient(record)
             record.pending = False
             for other in self.optimizers:
