@@ -36,7 +36,37 @@ for images, target in batches():
 """
 )
 
+VARIATIONAL = """
+class Bottleneck(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.both, self.head = nn.Linear(192, 32), nn.Linear(16, 4)
+
+    def forward(self, images):
+        mean, spread = self.both(images.flatten(1)).chunk(2, 1)
+        return self.head(mean + spread.exp() * torch.randn_like(spread))
+model = Bottleneck()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+
+NOISY = """
+class Noisy(Net):
+    def forward(self, images):
+        return super().forward(images + 0.3 * torch.randn_like(images))
+model = Noisy()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+
+SCORE = """
+model.eval()
+with torch.no_grad():
+    F.softmax(model(x), 1)
+"""
+AVERAGE = SCORE.replace("F.softmax(model(x), 1)", "sum(F.softmax(model(x), 1) for _ in range(8))")
+
 HEALTHY = {
+    "variational-bottleneck": VARIATIONAL + LOOP + SCORE,
+    "mean-over-noise": NOISY + LOOP + AVERAGE,
     "gan": GAN,
     "ema teacher": EMA,
     "frozen backbone": "model = Net()\nmodel.encoder.requires_grad_(False).eval()\n"

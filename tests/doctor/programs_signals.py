@@ -80,6 +80,20 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         "model",
     ),
     Program(
+        "random-in-eval",
+        """
+class Noise(nn.Module):
+    def forward(self, images):
+        return images + 0.5 * torch.randn_like(images)  # HERE
+model = nn.Sequential(Noise(), Net())
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + EPOCHS
+        + EVALUATE,
+        (("torch.randn_like(images)", "(torch.randn_like(images) if self.training else 0)"),),
+        "model",
+    ),
+    Program(
         "graph-retained",
         ADAM
         + """

@@ -46,12 +46,14 @@ class LayerTrace:
 
 @dataclass
 class RandomTrace:
-    """Dropout that acted in a forward of a model in eval mode without gradients.
+    """Dropout, or noise, that acted in a forward of a model in eval mode without gradients.
 
     Args:
-        function: What drew: `dropout`, `scaled_dot_product_attention`.
+        function: What drew: `dropout`, `scaled_dot_product_attention`, `randn_like`.
         unregistered: Whether the dropout layer belongs to no module, as one that a forward makes anew.
         asked: Whether the call itself says that it is in training mode.
+        noise: Whether it is noise that a module's own code draws, and only adds on.
+        averaged: Whether the model was given the same input several times on end, as for a mean over draws.
     """
 
     function: str
@@ -60,6 +62,8 @@ class RandomTrace:
     calls: int = 0
     unregistered: bool = False
     asked: bool = False
+    noise: bool = False
+    averaged: bool = False
 
 
 @dataclass

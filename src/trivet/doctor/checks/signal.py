@@ -17,6 +17,7 @@ SATURATING = 3
 AGAIN = "backward through the graph a second time"
 PURE = 0.85
 """Mean share of one class in a batch above which samples are not drawn at random."""
+CLASSIFYING = {"cross_entropy", "nll_loss"}
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
 
@@ -90,7 +91,10 @@ def signal_collapse(trace: Trace) -> Iterator[Finding]:
 
 def random_in_eval(trace: Trace) -> Iterator[Finding]:
     """Dropout that acts although the model is in eval mode."""
+    yield from _noise_in_eval(trace)
     for seen in trace.random:
+        if seen.noise:
+            continue
         trained = any(m.name == seen.model and m.trained for m in trace.models) or not seen.model
         if not trained:
             continue
@@ -111,6 +115,30 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
             patch=None
             if seen.unregistered or seen.asked
             else replace_expression(seen.place, _knowing_the_mode),
+            verdict="proven",
+        )
+
+
+def _noise_in_eval(trace: Trace) -> Iterator[Finding]:
+    """Noise that a classifier adds in training, and in eval mode as well."""
+    used = {loss.function for loss in trace.losses if loss.trained}
+    if not used or not used <= CLASSIFYING:
+        return  # what models generate, or mask, is drawn on purpose
+    for seen in trace.random:
+        if (
+            not seen.noise
+            or seen.averaged
+            or not any(m.name == seen.model and m.trained for m in trace.models)
+        ):
+            continue
+        yield Finding(
+            "random-in-eval",
+            "warning",
+            f"`{seen.function}` draws noise while `{seen.model}` is in eval mode ({seen.calls} times)",
+            where(seen.place, seen.model),
+            {"calls": seen.calls, "function": seen.function},
+            "the noise that is added in training is added whatever the mode of the module",
+            "add it `if self.training` only",
             verdict="proven",
         )
 

@@ -20,6 +20,7 @@ from trivet.doctor.probe.ledger import Entry, Ledger, is_lazy, poisoned_values, 
 from trivet.doctor.probe.losses import LossWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
+from trivet.doctor.probe.noise import NoiseWatch
 from trivet.doctor.probe.paths import PathWatch
 from trivet.doctor.probe.risks import RiskWatch
 from trivet.doctor.probe.scaling import OptimizerRecord
@@ -68,6 +69,7 @@ class Probe:
         self.paths = PathWatch(self.session, self.ledger)
         self.survey = Survey(self.modules, self.ledger, self.fills)
         self.draws = DrawWatch(self.session, self.survey.names)
+        self.noise = NoiseWatch(self.session, self.survey.names)
         self.recorded: list[StepTrace] = []
         self.exception: BaseException | None = None
         self.script = ""
@@ -91,7 +93,7 @@ class Probe:
             raise RuntimeError("the doctor already watches this process")
         _watching = self
         watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts, self.copies)
-        for watch in (*watches, self.draws, self.fills, self.activations, self.data):
+        for watch in (*watches, self.draws, self.noise, self.fills, self.activations, self.data):
             with (
                 self.session.shielded()
             ):  # a torch that has moved something: the rest is watched all the same
@@ -105,7 +107,8 @@ class Probe:
         self.modules.written_at = self.copies.written_at
         self.training.on_graph += [self._note_graph, self.risks.note]
         self.training.on_losses += [self.graphs.plant, self.paths.follow]
-        self.modules.after_root.append(self.paths.note_answer)
+        self.modules.after_root += [self.paths.note_answer, self.noise.after_root]
+        self.modules.before_root.append(self.noise.before_root)
         if self._poison:
             self._start_poisoning()
         if self._trace_first:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trivet.doctor.exceptions import describe_exception
-from trivet.doctor.origins import element_at, keyed_at
+from trivet.doctor.origins import element_at, keyed_at, value_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
@@ -38,7 +38,7 @@ def assemble(probe: "Probe") -> Trace:
         schedulers=[seen for _, seen in probe.schedulers.schedulers],
         loads=probe.modules.loads,
         scaler=probe.training.scaler,
-        random=list(probe.draws.random.values()),
+        random=[*probe.draws.random.values(), *probe.noise.traces()],
         orders=list(probe.draws.orders.values()),
         poisoned=probe.poisoned,
         faults=probe.session.faults,
@@ -116,7 +116,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.unseen_in_train = record.unseen_in_train
         owner.evaluations_in_eval = record.evaluations_in_eval
         owner.evaluation_place, owner.new_norms = record.evaluation_place, record.new_norms
-        owner.follows_at = record.follows_at
+        owner.follows_at, owner.fed_at = record.follows_at, value_at(record.called_at)
         owner.eval_place = record.eval_in_training or record.switches.get(False)
         owner.train_place = record.switches.get(True)
         if record.input is not None:
