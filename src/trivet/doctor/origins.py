@@ -107,6 +107,52 @@ def element_at(place: Place | None, index: int) -> Place | None:
     return None
 
 
+def value_at(place: Place | None) -> Place | None:
+    """Return where the value is made that is the first argument of a call at a place.
+
+    That is where `v` of `model(v[rows])` is assigned; of a variable of a loop, what the loop goes through; of what a
+    function of the same file returns, where that makes it. `None` where the value is made at the place itself.
+    """
+    tree = parsed(place.file) if place is not None else None
+    if place is None or tree is None:
+        return None
+    for scope in _scopes(tree):
+        for statement in _statements(scope):
+            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
+                continue
+            for node in _own_expressions(statement):
+                if isinstance(node, ast.Call) and node.args and (name := _root(node.args[0])) is not None:
+                    made = _followed(name, scope, tree, statement)
+                    return _place(place.file, made) if made is not None else None
+    return None
+
+
+def _followed(name: str, scope: ast.AST, tree: ast.Module, before: ast.stmt) -> ast.AST | None:
+    """The statement that makes the value of a variable, behind the loop or the function of the file that hands it out."""
+    made = _assignment(name, scope, before) or _assignment(name, tree, before)
+    if isinstance(made, ast.For):
+        source = _root(made.iter)
+        return _followed(source, scope, tree, made) if source not in (None, name) else None
+    value = getattr(made, "value", None)
+    if (
+        not isinstance(made, ast.Assign)
+        or not isinstance(value, ast.Call)
+        or not isinstance(value.func, ast.Name)
+    ):
+        return made
+    target = made.targets[0]
+    names = [getattr(part, "id", "") for part in target.elts] if isinstance(target, ast.Tuple) else []
+    for function in ast.walk(tree):
+        if isinstance(function, Function) and function.name == value.func.id:
+            for statement in reversed(list(_statements(function))):
+                if not isinstance(statement, ast.Return) or statement.value is None:
+                    continue
+                given = _behind_name(statement.value, function, statement)
+                part = _element(given, names.index(name), function, statement) if name in names else given
+                return _maker(part, function, statement) if part is not None else made
+    return made
+
+
 def _element_of(value: ast.expr, index: int) -> ast.expr:
     if isinstance(value, (ast.List, ast.Tuple)) and value.elts:
         unpacked = next((i for i, part in enumerate(value.elts) if isinstance(part, ast.Starred)), index)

@@ -135,6 +135,7 @@ class ModelTrace:
         new_norms: Batch norms whose statistics were those of new layers when a copy that is not trained itself, but
             whose weights move, was evaluated.
         follows_at: Where the weights of such a copy are written.
+        fed_at: Where the user's code makes what it is first called with, where that can be read.
         made_once: Attributes that hold a tensor with a graph before the first forward, and where they are set.
         repeated: Containers that hold one module with parameters several times: container, class, count, line.
         fake_freezes: Submodules with a plain attribute `requires_grad = False`, which freezes nothing.
@@ -163,6 +164,7 @@ class ModelTrace:
     evaluation_place: Place | None = None
     new_norms: int = 0
     follows_at: Place | None = None
+    fed_at: Place | None = None
     made_once: dict[str, Place | None] = field(default_factory=dict)
     repeated: list["RepeatedModule"] = field(default_factory=list)
     fake_freezes: list[str] = field(default_factory=list)

@@ -108,6 +108,12 @@ def part_made_at(trace: Trace, *parts: str) -> Place | None:
     return None
 
 
+def fed_at(trace: Trace, model: str) -> Place | None:
+    """Where the user's code makes what a model is given, when no loader feeds the training."""
+    found = next((seen for seen in trace.models if seen.name == model), None)
+    return found.fed_at if found is not None and not trace.data.loaders else None
+
+
 def samples_made_at(trace: Trace) -> Place | None:
     """Where the user's code makes the samples of training, when one loader feeds it."""
     places = {loader.sample_place for loader in trace.data.loaders}

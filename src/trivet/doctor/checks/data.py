@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from trivet.doctor.checks.common import NotCheckedError, listed, part_made_at, samples_made_at, where
+from trivet.doctor.checks.common import NotCheckedError, fed_at, listed, part_made_at, samples_made_at, where
 from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.probe.data.mixing import PLAIN_MIXERS
 from trivet.doctor.trace import InputTrace, Trace
@@ -26,7 +26,7 @@ def input_normalised_twice(trace: Trace) -> Iterator[Finding]:
                 "warning",
                 f"the pictures given to `{given.model}` have mean {given.mean:.3g} and standard deviation "
                 f"{given.std:.3g}: {how}",
-                where(part_made_at(trace, "input") or given.place, given.model),
+                where(part_made_at(trace, "input") or fed_at(trace, given.model) or given.place, given.model),
                 {"mean": given.mean, "std": given.std, "low": given.low, "high": given.high},
                 "the data set scales what its transform, the loader or the model has scaled already",
                 "scale once: leave out one of the two, and look at the mean (near 0) and deviation (near 1) of a batch",

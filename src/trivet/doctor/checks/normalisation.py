@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from statistics import median
 
-from trivet.doctor.checks.common import NotCheckedError, samples_made_at, where
+from trivet.doctor.checks.common import NotCheckedError, fed_at, samples_made_at, where
 from trivet.doctor.finding import Finding, Severity
 from trivet.doctor.patches import replace_keyword, statement_at
 from trivet.doctor.source import Place, parsed
@@ -187,7 +187,7 @@ def input_not_normalised(trace: Trace) -> Iterator[Finding]:
             "note" if given.normalised_next else "warning",
             f"the input of `{given.model}` reaches from {given.low:.3g} to {given.high:.3g} "
             f"(mean {given.mean:.3g}, standard deviation {given.std:.3g})",
-            where(samples_made_at(trace) or given.place, given.model),
+            where(samples_made_at(trace) or fed_at(trace, given.model) or given.place, given.model),
             {
                 "mean": given.mean,
                 "std": given.std,

@@ -61,6 +61,7 @@ class RootRecord:
     switches: dict[bool, Place | None] = field(default_factory=dict)
     eval_in_training: Place | None = None  # the switch that held at the first training forward in eval mode
     input: InputTrace | None = None
+    called_at: Place | None = None
 
     def note_training(self, module: nn.Module) -> None:
         """Note the mode of a forward with gradients."""
@@ -336,6 +337,7 @@ class ModuleWatch:
         if record is None or record.ref() is not module:
             self.adopt(module)
             record = self.roots[id(module)] = RootRecord(weakref.ref(module), depends_on_mode(module))
+            record.called_at = user_place()
             self.session.renew()
             switch = self.switched.get(id(module))
             if switch is not None and switch[0]() is module:
