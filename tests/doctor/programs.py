@@ -224,6 +224,20 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         (("f'net.{k}'", "k"),),
     ),
     Program(
+        "pretrained-weights-not-loaded",
+        """
+def fill(layer):
+    if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        nn.init.kaiming_normal_(layer.weight)
+model = Net()
+model.load_state_dict(Net().state_dict())  # HERE
+model.apply(fill)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP,
+        (("model.apply(fill)", "model.head.apply(fill)"),),
+    ),
+    Program(
         "regularisation-moves-frozen-weights",
         "model = Net()\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1, momentum=0.9)\n"

@@ -172,7 +172,13 @@ class SchedulerTrace:
 
 @dataclass
 class LoadTrace:
-    """A call of `load_state_dict` before training: keys given, found in the model, and really brought from outside."""
+    """A call of `load_state_dict` before training: keys given, found in the model, and really brought from outside.
+
+    Args:
+        weights: Parameters of two or more dimensions that were loaded.
+        refilled: How many of them a function of `torch.nn.init` has filled afterwards, before the training.
+        refilled_at: The line that did so.
+    """
 
     model: str
     place: Place | None
@@ -183,6 +189,9 @@ class LoadTrace:
     wanted: int
     example_given: str = ""
     example_wanted: str = ""
+    weights: int = 0
+    refilled: int = 0
+    refilled_at: Place | None = None
 
 
 @dataclass

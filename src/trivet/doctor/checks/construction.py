@@ -8,7 +8,7 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.patches import alias_of_nn, name_called, replace_expression, statement_at
 from trivet.doctor.probe.survey import multiplies_a_list
 from trivet.doctor.source import Place
-from trivet.doctor.trace import Trace
+from trivet.doctor.trace import LoadTrace, Trace
 from trivet.doctor.trace_model import ParameterTrace, RepeatedModule
 
 SECOND_TIME = "backward through the graph a second time"
@@ -163,11 +163,27 @@ def _initialised(p: ParameterTrace) -> str | None:
     return replace_expression(p.place, edit)
 
 
+def _refilled(load: LoadTrace) -> Finding:
+    return Finding(
+        "pretrained-weights-not-loaded",
+        "warning",
+        f"{load.refilled} of {load.weights} weights that were loaded into the {load.model} are filled anew afterwards",
+        where(load.place, load.model),
+        {"weights": load.weights, "refilled": load.refilled, "refilled_at": str(load.refilled_at)},
+        f"the initialisation at {load.refilled_at} comes after the loading, and overwrites it",
+        "initialise first, then load; or initialise the new layers only",
+        verdict="proven",
+    )
+
+
 def pretrained_weights_not_loaded(trace: Trace) -> Iterator[Finding]:
     """A `load_state_dict` that brought nothing, or almost nothing."""
     if not trace.loads:
         raise NotCheckedError("no `load_state_dict` before training was seen")
     for load in trace.loads:
+        if load.refilled > 0.5 * load.weights and load.matched > load.own:
+            yield _refilled(load)
+            continue
         brought = load.matched - load.own
         if not load.wanted or brought >= max(1, 0.5 * load.given):
             continue

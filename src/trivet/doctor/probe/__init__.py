@@ -61,6 +61,7 @@ class Probe:
         self.cuts = CutWatch(self.session)
         self.copies = CopyWatch(self.session)
         self.fills = FillWatch(self.session)
+        self.fills.on_fill.append(self.modules.note_fill)
         self.graphs = GraphWatch(self.session)
         self.risks = RiskWatch(self.session)
         self.activations = ActivationWatch(self.session, self.modules)

@@ -1,6 +1,7 @@
 """Watches which line of the user's code filled a parameter last, through the functions of `torch.nn.init`."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ class FillWatch:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.on_fill: list[Callable[[torch.Tensor], None]] = []
         self.filled: dict[int, tuple[weakref.ref[torch.Tensor], int, Place | None]] = {}
         self._count = 0
 
@@ -35,6 +37,9 @@ class FillWatch:
             if self.session.active and isinstance(tensor, torch.Tensor):
                 self._count += 1
                 self.filled[id(tensor)] = weakref.ref(tensor), self._count, user_place()
+                with self.session.shielded():
+                    for act in self.on_fill:
+                        act(tensor)
             return original(*args, **kwargs)
 
         return fill

@@ -84,6 +84,8 @@ class ModuleWatch:
         self.roots: dict[int, RootRecord] = {}
         self.switched: dict[int, tuple[weakref.ref[nn.Module], bool, Place | None]] = {}
         self.loads: list[LoadTrace] = []
+        self.loaded: dict[int, tuple[weakref.ref[torch.Tensor], LoadTrace]] = {}
+        """Weights that were loaded and not filled since."""
         self._frozen: dict[int, tuple[weakref.ref[nn.Module], Place | None]] = {}
         self.compiled = False
         self.called = False
@@ -327,7 +329,22 @@ class ModuleWatch:
         known = calls is not None and calls.ref() is module  # not one that is gone, whose id it has
         trained = known and calls is not None and (calls.train_gradient or calls.eval_gradient)
         if self.session.active and not trained:  # a trained model gets its best or averaged weights back
-            self.loads += describe_load(module, state, strict=strict)
+            described = describe_load(module, state, strict=strict)
+            self.loads += described
+            for load in described:
+                self._expect_refill(load, module, state)
+
+    def _expect_refill(self, load: LoadTrace, module: nn.Module, state: Any) -> None:
+        held = [p for name, p in module.named_parameters() if name in state and p.ndim >= 2]
+        load.weights = len(held)
+        self.loaded.update({id(p): (weakref.ref(p), load) for p in held})
+
+    def note_fill(self, parameter: torch.Tensor) -> None:
+        """Note that a parameter is filled: are these the weights that were loaded, and not trained since?"""
+        known = self.loaded.pop(id(parameter), None)
+        if known is not None and known[0]() is parameter and parameter.grad is None:
+            known[1].refilled += 1
+            known[1].refilled_at = user_place()
 
     def _enter_root(self, module: nn.Module) -> None:
         if type(module).__name__ == "OptimizedModule":
