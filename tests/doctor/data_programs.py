@@ -140,6 +140,25 @@ for i in range(30):
         (("g).float()], 1)", "g).float() + corner], 1)"),),
     ),
     Program(
+        "box-format",
+        """
+from torchvision.ops import box_convert, generalized_box_iou_loss
+g = torch.Generator().manual_seed(1)
+corner = 0.5 * torch.rand(64, 2, generator=g)
+boxes = torch.cat([corner, corner + 0.1 + 0.3 * torch.rand(64, 2, generator=g)], 1)
+model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Sigmoid())
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for i in range(30):
+    optimizer.zero_grad()
+    out = model(x)
+    loss = F.l1_loss(out, box_convert(boxes, "xyxy", "cxcywh"))
+    loss = loss + generalized_box_iou_loss(out, boxes, reduction="mean")  # HERE
+    loss.backward()
+    optimizer.step()
+""",
+        (("iou_loss(out, b", 'iou_loss(box_convert(out, "cxcywh", "xyxy"), b'),),
+    ),
+    Program(
         "degenerate-boxes",
         """
 g = torch.Generator().manual_seed(1)

@@ -126,6 +126,8 @@ class BoxTrace:
         boxes, inverted, flat: Boxes seen; those whose second corner lies before the first; those without extent.
         as_size, as_centre: How many would lie within the picture as (x, y, w, h), and as (cx, cy, w, h).
         widest: Largest coordinate allowed (the picture's size, or the largest seen).
+        compared, taken_for: The loss that compares the same predicted boxes with those targets in another format, and
+            that format.
     """
 
     source: str
@@ -138,6 +140,8 @@ class BoxTrace:
     as_centre: int = 0
     known_size: bool = False
     example: list[float] = field(default_factory=list)
+    compared: str = ""
+    taken_for: str = ""
 
 
 @dataclass

@@ -17,6 +17,19 @@ def box_format(trace: Trace) -> Iterator[Finding]:
     if not trace.data.boxes:
         raise NotCheckedError("no boxes were seen")
     for boxes in trace.data.boxes:
+        if boxes.taken_for:
+            yield Finding(
+                "box-format",
+                "error",
+                f"`{boxes.source}` takes for two corners what `{boxes.compared}` takes for {boxes.taken_for}",
+                where(boxes.place, boxes.source),
+                {"loss": boxes.compared, "format": boxes.taken_for},
+                "two losses compare the same predicted boxes with the same objects, in two formats",
+                "convert the predictions for the one of them: `torchvision.ops.box_convert(boxes, "
+                f"{'xywh' if boxes.taken_for.startswith('(x,') else 'cxcywh'!r}, 'xyxy')`",
+                verdict="proven",
+            )
+            continue
         meant = _meant_format(boxes)
         if meant:
             yield Finding(

@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections import deque
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,8 @@ BOX_FUNCTIONS = (
     "complete_box_iou_loss",
     "distance_box_iou_loss",
 )
+REGRESSIONS = ("l1_loss", "smooth_l1_loss", "mse_loss", "huber_loss")
+RECENT, MOST_BOXES = 4, 4096
 BACKGROUND_IS_ZERO = ("RoIHeads", "SSD", "SSDHead")
 """Parts of torchvision's detectors whose class 0 is the background, by its documentation."""
 
@@ -38,6 +41,8 @@ class BoxWatch:
         self._zero_is_background: dict[int, bool] = {}
         self._sparse = Sparse()
         self._side = 0.0
+        self._measured: deque[tuple[weakref.ref[torch.Tensor], torch.Tensor, BoxTrace]] = deque(maxlen=RECENT)
+        self._regressed: deque[tuple[weakref.ref[torch.Tensor], torch.Tensor, str]] = deque(maxlen=RECENT)
 
     def install(self, patches: Patches) -> None:
         """Wrap the box functions of torchvision once it is imported."""
@@ -75,6 +80,7 @@ class BoxWatch:
             or not output.requires_grad
         ):
             return
+        self._note_regressed(function, output, target)
         sizes, centres = target[..., 2:], target[..., :2]
         flat = torch.isneginf(sizes).any(-1)
         if bool(flat.any()) and bool(torch.isfinite(centres).all()):
@@ -130,9 +136,33 @@ class BoxWatch:
                         constant = isinstance(value, torch.Tensor) and not value.requires_grad
                         if constant and value.ndim >= 2 and value.shape[-1] == 4:
                             self._note_boxes(name, value.flatten(0, -2), place)
+                    if len(args) >= 2:
+                        self._note_measured(name, args[0], args[1], place)
             return original(*args, **kwargs)
 
         return measure
+
+    def _note_regressed(self, function: str, output: torch.Tensor, target: torch.Tensor) -> None:
+        """Two losses of the same predicted boxes: do they take them for boxes of one format?"""
+        if function not in REGRESSIONS or output.shape != target.shape or len(target) > MOST_BOXES:
+            return
+        with self.session.measured(), torch.no_grad():
+            for ref, corners, record in self._measured:
+                if ref() is output:
+                    _compare(record, corners, target, function)
+            self._regressed.append((weakref.ref(output), target.clone(), function))
+
+    def _note_measured(self, name: str, output: Any, target: Any, place: Place | None) -> None:
+        both = isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)
+        if not both or not output.requires_grad or target.requires_grad or output.shape != target.shape:
+            return
+        if len(target) > MOST_BOXES:
+            return
+        record = self._record(name, place)
+        for ref, numbers, function in self._regressed:
+            if ref() is output:
+                _compare(record, target, numbers, function)
+        self._measured.append((weakref.ref(output), target.clone(), record))
 
     def _note_boxes(self, source: str, boxes: torch.Tensor, place: Place | None) -> None:
         if not len(boxes) or not boxes.is_floating_point():
@@ -169,3 +199,17 @@ class BoxWatch:
 
     def _record(self, source: str, place: Place | None) -> BoxTrace:
         return self.boxes.setdefault((source, place), BoxTrace(source, place))
+
+
+def _compare(record: BoxTrace, corners: torch.Tensor, numbers: torch.Tensor, function: str) -> None:
+    """Are the targets of another loss the same boxes in another format?"""
+    if corners.shape != numbers.shape or not len(corners):
+        return
+    first, second = corners[..., :2], corners[..., 2:]
+    if bool((second <= first).any()):
+        return  # not two corners themselves
+    size = torch.cat([first, second - first], -1)
+    centre = torch.cat([(first + second) / 2, second - first], -1)
+    for others, meant in ((centre, "(centre x, centre y, width, height)"), (size, "(x, y, width, height)")):
+        if not torch.allclose(corners, others) and torch.allclose(numbers, others, rtol=1e-4, atol=1e-5):
+            record.compared, record.taken_for = function, meant
