@@ -405,11 +405,11 @@ for epoch in range(3):
         """
 class Soft(Net):
     def forward(self, images):
-        return F.softmax(super().forward(images), dim=1)
+        return F.softmax(super().forward(images), dim=1)  # HERE
 model = Soft()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 """
-        + LOOP.replace("target)\n", "target)  # HERE\n"),
+        + LOOP,
         (("F.softmax(super().forward(images), dim=1)", "F.log_softmax(super().forward(images), dim=1)"),),
     ),
     Program(

@@ -287,7 +287,7 @@ class Meter:
     def __init__(self):
         self.total = 0
     def add(self, value):
-        self.total += value  # HERE
+        self.total += value
 model, meter = Net(), Meter()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 for images, target in batches(10):
@@ -295,7 +295,7 @@ for images, target in batches(10):
     loss = F.cross_entropy(model(images), target)
     loss.backward()
     optimizer.step()
-    meter.add(loss)
+    meter.add(loss)  # HERE
 """,
         (("meter.add(loss)", "meter.add(loss.item())"),),
         "meter.total",
@@ -358,9 +358,9 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 class Rows(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer, self.head = nn.GRU(24, 16), nn.Linear(16, 4)
+        self.layer, self.head = nn.GRU(24, 16), nn.Linear(16, 4)  # HERE
     def forward(self, images):
-        h, _ = self.layer(images.transpose(1, 2).flatten(2))  # HERE
+        h, _ = self.layer(images.transpose(1, 2).flatten(2))
         return self.head(h[:, -1])
 model = Rows()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

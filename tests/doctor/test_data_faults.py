@@ -8,7 +8,8 @@ import torch
 
 from tests.doctor.data_programs import DATA_PROGRAMS
 from tests.doctor.test_faults import diagnose_source, named
-from trivet.doctor.checks import NotCheckedError, boxes, data, generalisation, system
+from trivet.doctor.checks import NotCheckedError, boxes, classes, data, generalisation, system
+from trivet.doctor.probe import Probe
 from trivet.doctor.probe.data.boxes import BoxWatch
 from trivet.doctor.probe.data.digest import plain_samples, sample_digests
 from trivet.doctor.probe.data.mixing import _leak
@@ -267,3 +268,53 @@ def test_steps_looked_at_thin_out():
     assert looked[:20] == list(range(20))
     assert 40 < len(looked) < 80
     assert all(later - earlier <= 0.12 * earlier + 1 for earlier, later in pairwise(looked[20:]))
+
+
+@pytest.mark.parametrize(("shrinking", "growing", "count"), [(12, 0, 0), (12, 8, 1), (3, 0, 1)])
+def test_covering_large_before_small_is_an_order(shrinking, growing, count):
+    trace = Trace()
+    trace.data.classes = [ClassTrace("cross_entropy", None, spatial=True, counts=[5, 5, 5])]
+    drawing = DrawTrace(None, shapes=20, covering=17, pixels=100, overlapped=30, pairs={"1>2": 9, "2>1": 8})
+    drawing.shrinking, drawing.growing = shrinking, growing
+    trace.data.drawings = [drawing]
+    assert len(names(data.overlapping_labels, trace)) == count
+
+
+@pytest.mark.parametrize(("largest_first", "growing"), [(True, 0), (False, 6)])
+def test_sizes_of_shapes_that_are_drawn_one_after_the_other(largest_first, growing):
+    from PIL import Image, ImageDraw
+
+    with Probe() as probe:
+        for _ in range(3):
+            draw = ImageDraw.Draw(Image.new("L", (64, 64)))
+            for side in (60, 40, 20) if largest_first else (20, 40, 60):
+                draw.rectangle((1, 1, side, side), fill=side)
+    (drawn,) = probe.data.draws.drawings.values()
+    assert (drawn.shapes, drawn.growing, drawn.shrinking) == (9, growing, 6 - growing)
+
+
+@pytest.mark.parametrize(
+    ("counts", "spatial", "expected"),
+    [
+        ([0, 90, 80, 70], False, [("label-off-by-one", "note")]),
+        ([1, 90, 80, 70], False, []),
+        ([0, 90, 0, 70], False, []),
+        ([0, 9, 8, 7], False, []),
+        ([0, 90, 80, 70], True, []),
+    ],
+)
+def test_labels_that_count_from_one(counts, spatial, expected):
+    trace = Trace()
+    trace.data.detections = [DetectionTrace("FasterRCNN", None, labels=9, zeros=0)]
+    trace.data.classes = [ClassTrace("cross_entropy", None, spatial=spatial, counts=counts)]
+    assert names(boxes.label_off_by_one, trace) == expected
+
+
+@pytest.mark.parametrize(("others", "severity"), [(0.9, "warning"), (0.6, "note")])
+def test_rare_classes_are_a_warning_once_the_others_are_learnt(others, severity):
+    trace = Trace(steps=100)
+    seen = ClassTrace("cross_entropy", None, counts=[500, 480, 12], late_calls=20)
+    seen.late_counts, seen.late_answers = [100, 100, 10], [110, 100, 0]
+    seen.late_right = [int(100 * others), int(100 * others), 1]
+    trace.data.classes = [seen]
+    assert names(classes.class_imbalance, trace) == [("class-imbalance", severity)]

@@ -82,3 +82,91 @@ for rows in torch.randperm(64).split(16):
 def test_a_second_scaling_without_a_loader_is_found_at_its_line(tmp_path):
     found = [f for f in diagnose_source(TWICE, tmp_path).findings if f.name == "input-normalised-twice"]
     assert [f.where.line for f in found] == [5]
+
+
+ADAPTER = """
+import torch
+from torch import nn
+class Adapted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(6, 3)
+        self.down = nn.Parameter(torch.empty(2, 6))
+        self.up = nn.Parameter(torch.empty(3, 2))
+        nn.init.zeros_(self.down)
+        nn.init.zeros_(self.up)
+    def forward(self, x):
+        return self.base(x) + x @ self.down.T @ self.up.T
+torch.manual_seed(0)
+model = Adapted()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for _ in range(40):
+    x = torch.randn(16, 6)
+    optimizer.zero_grad()
+    (model(x) - x[:, :3]).square().mean().backward()
+    optimizer.step()
+"""
+
+
+def test_factors_that_are_all_zero_are_at_their_filling(tmp_path):
+    found = [f for f in diagnose_source(ADAPTER, tmp_path).findings if f.name == "parameter-never-changes"]
+    assert [f.where.line for f in found] == [10]
+    healthy = ADAPTER.replace("nn.init.zeros_(self.down)", "nn.init.normal_(self.down)")
+    assert not [f for f in diagnose_source(healthy, tmp_path).findings if f.name == "parameter-never-changes"]
+
+
+UNUSED = """
+import torch
+from torch import nn
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(6, 6)
+    def forward(self, x):
+        return x * self.score(x).sigmoid()
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.gate, self.head = nn.Linear(6, 6), Gate(), nn.Linear(6, 3)
+    def forward(self, x):
+        x = self.body(x).relu()
+        gated = self.gate(x)
+        return self.head(x)
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for _ in range(30):
+    x = torch.randn(16, 6)
+    optimizer.zero_grad()
+    (model(x) - x[:, :3]).square().mean().backward()
+    optimizer.step()
+"""
+
+
+def test_a_part_whose_answer_is_not_used_is_at_its_call(tmp_path):
+    found = [f for f in diagnose_source(UNUSED, tmp_path).findings if f.name == "parameter-without-gradient"]
+    assert [f.where.line for f in found] == [16]
+
+
+KEPT = """
+import torch
+from torch import nn
+class Meter:
+    total = 0
+    def update(self, value, count):
+        self.total += value * count
+model = nn.Linear(6, 3)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+meter = Meter()
+for _ in range(60):
+    x = torch.randn(16, 6)
+    optimizer.zero_grad()
+    loss = (model(x) - x[:, :3]).square().mean()
+    loss.backward()
+    optimizer.step()
+    meter.update(loss, len(x))
+"""
+
+
+def test_a_graph_that_a_meter_keeps_is_at_the_call_that_gives_it(tmp_path):
+    found = [f for f in diagnose_source(KEPT, tmp_path).findings if f.name == "graph-retained"]
+    assert [f.where.line for f in found] == [17]

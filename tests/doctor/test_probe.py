@@ -331,6 +331,13 @@ def test_only_what_the_watched_training_compiles_keeps_the_wrappers_on():
         assert not probe.session.resting
 
 
+@pytest.fixture
+def hardly_looks(monkeypatch):
+    """Take every step for one that is over at once."""
+    monkeypatch.setattr(session_module, "LOOK_SECONDS", 1e9)
+    monkeypatch.setattr(Allowance, "left", property(lambda self: False))
+
+
 @pytest.mark.parametrize("clears", [True, False])
 def test_gradients_are_judged_rightly_after_a_rest(clears):
     with Probe() as probe:
@@ -344,6 +351,22 @@ def test_gradients_are_judged_rightly_after_a_rest(clears):
     judged = probe.training.optimizers[0].trace
     assert judged.judged == 21
     assert judged.stale == (0 if clears else judged.judged)
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_gradients_are_judged_rightly_after_a_rest_that_another_optimizer_ended(clears, hardly_looks):
+    with Probe() as probe:
+        models = [Rested(), Rested()]
+        optimizers = [torch.optim.SGD(model.parameters(), lr=1e-3) for model in models]
+        for step in range(400):
+            model, optimizer = models[step % 2], optimizers[step % 2]
+            if clears or step % 2:
+                optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(6, 4)), torch.randint(0, 2, (6,))).backward()
+            optimizer.step()
+    first, second = (record.trace for record in probe.training.optimizers)
+    assert min(first.judged, second.judged) >= 8
+    assert (first.stale, second.stale) == (0 if clears else first.judged, 0)
 
 
 def test_a_loss_that_breaks_between_recorded_steps_is_looked_into_at_once():
@@ -360,13 +383,6 @@ def test_a_loss_that_breaks_between_recorded_steps_is_looked_into_at_once():
                 nn.init.normal_(model.last.weight)
     assert probe.training.backward.first_not_finite == 30
     assert {30, 31, 34} <= {step.step for step in probe.recorded}
-
-
-@pytest.fixture
-def hardly_looks(monkeypatch):
-    """Take every step for one that is over at once."""
-    monkeypatch.setattr(session_module, "LOOK_SECONDS", 1e9)
-    monkeypatch.setattr(Allowance, "left", property(lambda self: False))
 
 
 def test_of_steps_that_are_over_at_once_few_are_looked_at_and_none_is_lost(hardly_looks):

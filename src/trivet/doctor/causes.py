@@ -96,18 +96,26 @@ CAUSES: dict[str, tuple[str, ...]] = {
 """Name of a cause -> names of what follows from it, most direct first."""
 
 
+RAISED = ("input-not-normalised",)
+"""Warnings about habits that often do no harm: what follows shows that they did."""
+
+
+def _is_raised(finding: Finding) -> bool:
+    return finding.name in RAISED and finding.severity == "warning"
+
+
 def lead(findings: list[Finding]) -> list[Finding]:
     """Fold consequences into their causes (`evidence["consequences"]`), most important first.
 
-    A warning is not made the cause of an error, nor a note that of a warning.
+    A warning is not made the cause of an error, nor a note that of a warning, but for those of `RAISED`, which are as
+    grave as what follows from them.
     """
     rank = {"error": 0, "warning": 1, "note": 2}
     under: dict[int, int] = {}
     for i, cause in enumerate(findings):
         for j, other in enumerate(findings):
-            follows = (
-                other.name in CAUSES.get(cause.name, ()) and rank[cause.severity] <= rank[other.severity]
-            )
+            graver = rank[cause.severity] <= rank[other.severity]
+            follows = other.name in CAUSES.get(cause.name, ()) and (graver or _is_raised(cause))
             if follows and j not in under and i != j and under.get(i) != j:
                 under[j] = i
     leading = []
@@ -118,6 +126,10 @@ def lead(findings: list[Finding]) -> list[Finding]:
         if below:
             told = [{"name": item.name, "title": item.title} for item in below]
             finding = replace(finding, evidence={**finding.evidence, "consequences": told})
+            if _is_raised(finding):
+                finding = replace(
+                    finding, severity=min(finding, *below, key=lambda f: rank[f.severity]).severity
+                )
         leading.append(finding)
     return by_importance(leading)
 

@@ -162,6 +162,25 @@ def _element_of(value: ast.expr, index: int) -> ast.expr:
     return value
 
 
+def computed_at(place: Place) -> Place | None:
+    """Return where arithmetic gives the variable its value that a call at a place is given first: `x = x / 255`."""
+    tree = parsed(place.file)
+    for scope in _scopes(tree) if tree is not None else ():
+        for statement in _statements(scope):
+            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
+                continue
+            for node in _own_expressions(statement):
+                if isinstance(node, ast.Call) and node.args and (name := _root(node.args[0])) is not None:
+                    made = _assignment(name, scope, statement)
+                    computes = isinstance(made, ast.AugAssign) or (
+                        made is not None
+                        and _is_plain(made)
+                        and any(isinstance(part, ast.BinOp) for part in ast.walk(made))
+                    )
+                    return _place(place.file, made) if made is not None and computes else None
+    return None
+
+
 def _chosen(value: ast.expr, scope: ast.AST, tree: ast.Module, before: ast.stmt) -> ast.stmt | None:
     """The statement that gives the variable its value which chooses what an expression is."""
 

@@ -129,6 +129,7 @@ class InputTrace:
 
     Args:
         inner_std, inner_range: Of pictures: root mean square of the deviations within channels, widest range of one.
+        scaled_at: Where the user's code computes what it calls the model with, between the loader and the call.
     """
 
     model: str
@@ -144,6 +145,7 @@ class InputTrace:
     normalised_next: bool = False
     inner_std: float = 0.0
     inner_range: float = 0.0
+    scaled_at: Place | None = None
 
 
 @dataclass

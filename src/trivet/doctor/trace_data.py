@@ -174,10 +174,13 @@ class DrawTrace:
         shapes, covering: Shapes drawn; those that covered a shape of another class.
         pixels, overlapped: Labelled pixels, and those labelled twice or more with different classes.
         pairs: "under>over" -> how many times this class was covered by that one.
+        shrinking, growing: Shapes that are smaller, or larger, than the one drawn before them on their canvas.
     """
 
     place: Place | None
     shapes: int = 0
+    shrinking: int = 0
+    growing: int = 0
     covering: int = 0
     pixels: int = 0
     overlapped: int = 0

@@ -25,6 +25,7 @@ class ParameterTrace:
         answered: Whether it led to what a model gave the user's code, in a training forward.
         reached_from: The line that made the first loss whose graph led to it.
         flat_at, flat_by: Where its gradient, always 0, became so, and by which operation.
+        zero_at: Where its values were made, or filled, that all are 0 at the end.
         first_energy: Square of the gradient's norm at the first step that had any.
         gradient_norms, weight_norms: At recorded steps (a bounded sample), before the update.
         changed: Whether its values were seen to move; `None` when looked at once only.
@@ -64,6 +65,7 @@ class ParameterTrace:
     reached_from: Place | None = None
     flat_at: Place | None = None
     flat_by: str = ""
+    zero_at: Place | None = None
     first_energy: float = 0.0
     gradient_norms: list[float] = field(default_factory=list)
     weight_norms: list[float] = field(default_factory=list)
@@ -131,6 +133,7 @@ class ModelTrace:
         eval_place, train_place: Where the user's code last switched it; to eval, what held as it was trained in eval mode.
         evaluations_in_train, evaluations_in_eval: Phases of forwards without gradients between training steps.
         unseen_in_train: Such phases in train mode that began with samples which were not trained on.
+        called_at: Names of parts that some parameters without any gradient are in -> where they are called.
         evaluation_place: Where the first such phase in train mode was called.
         new_norms: Batch norms whose statistics were those of new layers when a copy that is not trained itself, but
             whose weights move, was evaluated.
@@ -155,6 +158,7 @@ class ModelTrace:
     steps_in_train: int = 0
     steps_in_eval: int = 0
     eval_after_train: int = 0
+    called_at: dict[str, Place] = field(default_factory=dict)
     ever_eval: bool = False
     eval_place: Place | None = None
     train_place: Place | None = None

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, part_made_at, where
 from trivet.doctor.finding import Finding
+from trivet.doctor.probe.losses import CLASS_LOSSES
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import BoxTrace
 
 SURE_BOXES = 20
 """Boxes of which some would reach over the border of the picture, were their corners taken for centres."""
+OFTEN = 20
+"""Targets a class, on average, from which on one that never occurs is no chance."""
 TORCHVISION_BOXES = "positive height and width"
 
 
@@ -97,7 +100,8 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
 
 
 def label_off_by_one(trace: Trace) -> Iterator[Finding]:
-    """Objects labelled 0 where a detector takes 0 for the background."""
+    """Objects labelled 0 where a detector takes 0 for the background; classes of which the first never occurs."""
+    yield from _counted_from_one(trace)
     for seen in trace.data.detections:
         if seen.zeros >= 2:
             yield Finding(
@@ -109,4 +113,21 @@ def label_off_by_one(trace: Trace) -> Iterator[Finding]:
                 "torchvision's detector keeps class 0 for the background",
                 "add 1 to the labels, and 1 to `num_classes`",
                 verdict="proven",
+            )
+
+
+def _counted_from_one(trace: Trace) -> Iterator[Finding]:
+    for seen in trace.data.classes:
+        counts = seen.counts
+        whole = len(counts) >= 3 and not counts[0] and all(counts[1:]) and sum(counts) >= OFTEN * len(counts)
+        if whole and not seen.spatial and seen.function in CLASS_LOSSES:
+            yield Finding(
+                "label-off-by-one",
+                "note",
+                f"no target is ever 0, and each of 1 to {len(counts) - 1} occurs: `{seen.function}` has an output too many",
+                where(part_made_at(trace, "target", "labels") or seen.place, seen.function),
+                {"counts": counts[:50]},
+                "the labels count from 1, or 0 is kept for something that never occurs (padding, background)",
+                "subtract 1 from the labels, and 1 from the outputs, if 0 means nothing",
+                verdict="suspected",
             )

@@ -7,6 +7,8 @@ from trivet.doctor.finding import Finding
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import ClassTrace
 
+LEARNT = 0.8
+"""Recall of the other classes from which on training has had its time."""
 FEWEST_RARE = 5
 """Rare targets, late in training, of which a recall means something: none of five found is no chance."""
 
@@ -28,7 +30,7 @@ def class_imbalance(trace: Trace) -> Iterator[Finding]:
             share = sum(seen.counts[i] for i in rare) / total
             yield Finding(
                 "class-imbalance",
-                "warning",
+                "warning" if others >= LEARNT else "note",  # else the rare ones may only come later
                 f"{share:.1%} of the targets are of the rare class{'es' if len(rare) > 1 else ''} "
                 f"{', '.join(map(str, rare[:6]))}, of which only {recall:.0%} are found ({others:.0%} of the others)",
                 where(seen.place, seen.function),

@@ -26,7 +26,13 @@ def input_normalised_twice(trace: Trace) -> Iterator[Finding]:
                 "warning",
                 f"the pictures given to `{given.model}` have mean {given.mean:.3g} and standard deviation "
                 f"{given.std:.3g}: {how}",
-                where(part_made_at(trace, "input") or fed_at(trace, given.model) or given.place, given.model),
+                where(
+                    given.scaled_at
+                    or part_made_at(trace, "input")
+                    or fed_at(trace, given.model)
+                    or given.place,
+                    given.model,
+                ),
                 {"mean": given.mean, "std": given.std, "low": given.low, "high": given.high},
                 "the data set scales what its transform, the loader or the model has scaled already",
                 "scale once: leave out one of the two, and look at the mean (near 0) and deviation (near 1) of a batch",
@@ -188,6 +194,8 @@ def overlapping_labels(trace: Trace) -> Iterator[Finding]:
         labels = {int(side) for pair in drawing.pairs for side in pair.split(">")}
         if not both or classes < 3 or not labels <= {*range(classes), 255}:
             continue
+        if drawing.shrinking >= 5 and drawing.growing <= 0.05 * drawing.shrinking:
+            continue  # large before small, whatever their classes
         count = sum(drawing.pairs[pair] for pair in both)
         yield Finding(
             "overlapping-labels",

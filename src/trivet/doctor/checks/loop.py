@@ -15,7 +15,9 @@ def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
     need_steps(trace, 4)
     for optimizer in trace.optimizers:
         if optimizer.judged >= 3 and optimizer.stale >= 0.9 * optimizer.judged:
-            place = trace.backward.place or optimizer.step_place
+            # With a backward for each optimizer, the last may be that of another one.
+            lone = len(trace.optimizers) == 1 or trace.backward.calls < 0.9 * trace.steps
+            place = (trace.backward.place if lone else None) or optimizer.step_place
             clear = f"{optimizer.name or 'optimizer'}.zero_grad()"
             yield Finding(
                 "missing-zero-grad",
@@ -27,7 +29,7 @@ def missing_zero_grad(trace: Trace) -> Iterator[Finding]:
                 "`backward()` adds to the gradients that are there",
                 f"call `{clear}` before `backward()` in every step",
                 patch=insert_line(place, clear)
-                if place is not None and optimizer.name and is_bound(place, optimizer.name)
+                if lone and place is not None and optimizer.name and is_bound(place, optimizer.name)
                 else None,
                 verdict="proven",
             )

@@ -14,6 +14,7 @@ from trivet.doctor.patches import (
     without_layer,
 )
 from trivet.doctor.probe.losses import BINARY_LOSSES, CLASS_LOSSES
+from trivet.doctor.source import Place
 from trivet.doctor.trace import LossTrace, Trace
 
 
@@ -33,7 +34,7 @@ def probabilities_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 "probabilities-into-cross-entropy",
                 "error",
                 f"{loss.function} was given probabilities in all {loss.examined} calls: every row sums to 1",
-                where(loss.place, loss.function),
+                where(_squashed_at(loss, "Softmax"), loss.function),
                 _range(loss),
                 "softmax is applied twice, once by the model and once by the loss: gradients shrink and the loss "
                 "cannot come near 0"
@@ -58,7 +59,7 @@ def _sigmoid_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 "probabilities-into-cross-entropy",
                 "error",
                 f"cross_entropy was given values within 0-1, which a sigmoid made, in all {loss.examined} calls",
-                where(loss.place, loss.function),
+                where(_squashed_at(loss, "Sigmoid"), loss.function),
                 _range(loss) | {"produced_by": loss.produced_by},
                 "it applies softmax to what it gets: of values within 0-1 no class can be made likely",
                 "give the loss the logits: leave out the sigmoid (for several labels a sample, use "
@@ -66,6 +67,12 @@ def _sigmoid_into_cross_entropy(trace: Trace) -> Iterator[Finding]:
                 patch=_without(loss, "sigmoid", "Sigmoid"),
                 verdict="proven",
             )
+
+
+def _squashed_at(loss: LossTrace, *words: str) -> Place | None:
+    """Where the operation is written that is one too many, if one made the loss's input; else the loss."""
+    made = any(loss.produced_by.startswith(word) for word in words)
+    return (loss.produced_at if made else None) or loss.place
 
 
 def _without(loss: LossTrace, function: str, layer: str, *more: str) -> str | None:
@@ -100,7 +107,7 @@ def sigmoid_before_bce_with_logits(trace: Trace) -> Iterator[Finding]:
                 "sigmoid-before-bce-with-logits",
                 "error" if made else "warning",
                 f"binary_cross_entropy_with_logits was given values within 0-1 in all {loss.examined} calls",
-                where(loss.place, "binary_cross_entropy_with_logits"),
+                where(_squashed_at(loss, "Sigmoid", "Softmax"), "binary_cross_entropy_with_logits"),
                 _range(loss) | {"produced_by": loss.produced_by},
                 "a sigmoid is applied twice: no output can say less than one half",
                 "give the loss the logits, or use `binary_cross_entropy`",

@@ -208,12 +208,13 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
             parts = parts_of(chosen, among)
             severe = part == "used" and cut is not None
             loss = _loss_without(chosen, trace) if part == "used" and cut is None else None
+            called = _called_at(parts[0], trace) if part == "used" else None
             chosen_by_data = part == "unused" and all(_has_trained_sibling(p, trace) for p in chosen)
             yield Finding(
                 "parameter-without-gradient",
                 "error" if severe else "note" if chosen_by_data else "warning",
                 f"{listed(parts)} never received a gradient in {chosen[0].observed} recorded steps",
-                where(cut or loss or chosen[0].place, parts[0]),
+                where(cut or loss or called or chosen[0].place, parts[0]),
                 {"parts": parts, "parameters": sum(p.count for p in chosen), "cut": str(cut) if cut else None}
                 | {"made_at": str(chosen[0].place) if chosen[0].place else None},
                 f"the graph is cut at {cut} (`{cut.code}`)"
@@ -231,6 +232,11 @@ def parameter_without_gradient(trace: Trace) -> Iterator[Finding]:
                 patch=replace_expression(cut, _without_cut),
                 verdict="proven" if cut else "suspected",
             )
+
+
+def _called_at(part: str, trace: Trace) -> Place | None:
+    """The line that calls a part of a model, whose answer is not used."""
+    return next((model.called_at[part] for model in trace.models if part in model.called_at), None)
 
 
 def _loss_without(unused: list[ParameterTrace], trace: Trace) -> Place | None:
@@ -325,18 +331,24 @@ def _without_effect(trace: Trace) -> Iterator[Finding]:
     if not idle or not any(p.with_nonzero for p in trace.parameters):
         return
     parts = parts_of(idle, [p for p in trace.parameters if p.optimizers])
+    zeros = [p.zero_at for p in idle if p.zero_at is not None]
+    factors = len(zeros) >= 2  # each waits for the other to be anything but 0
     yield Finding(
         "parameter-never-changes",
         "warning",
         f"{listed(parts)} gets a gradient of exactly 0 at each of {idle[0].with_gradient} recorded steps, and never changes",
-        where(idle[0].flat_at or idle[0].place, parts[0]),
+        where(zeros[0] if factors else idle[0].flat_at or idle[0].place, parts[0]),
         {"parts": parts, "parameters": sum(p.count for p in idle), "steps": idle[0].with_gradient}
         | {"made_0_by": idle[0].flat_by or None},
-        f"the gradient becomes 0 in `{idle[0].flat_at.code}` ({idle[0].flat_by}): it has no slope there, or a factor of 0"
+        "its parts are all 0 and multiply each other, so that the gradient of each is 0"
+        if factors
+        else f"the gradient becomes 0 in `{idle[0].flat_at.code}` ({idle[0].flat_by}): it has no slope there, or a factor of 0"
         if idle[0].flat_at
         else "between it and the loss stands what has no slope there (rounding, a sign, a clamp that is always at its limit), "
         "or a factor of 0",
-        "start inside of a clamp's limits; pass the gradient straight through a rounding "
+        "start one of the factors with random values"
+        if factors
+        else "start inside of a clamp's limits; pass the gradient straight through a rounding "
         "(`x + (x.round() - x).detach()`); or take it out of the optimizer",
         verdict="proven",
     )

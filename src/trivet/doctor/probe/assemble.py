@@ -3,11 +3,13 @@
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.origins import element_at, keyed_at, value_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
+from trivet.doctor.source import Place
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
 
 if TYPE_CHECKING:
@@ -60,6 +62,18 @@ def _fill_exception(probe: "Probe", trace: Trace) -> None:
         trace.exception.failed = describe_failure(fault, probe.modules.place_of)
 
 
+def _calls_of(probe: "Probe", root: nn.Module, model: str, parameters: list[str]) -> dict[str, Place]:
+    """Where the parts of a model are called that some parameters are in."""
+    found = {}
+    for path, part in root.named_modules() if parameters else ():
+        name = f"{model}.{path}"
+        record = probe.modules.calls.get(id(part))
+        place = record.place if record is not None and record.ref() is part else None
+        if path and place is not None and any(parameter.startswith(f"{name}.") for parameter in parameters):
+            found[name] = place
+    return found
+
+
 def _fill_data(probe: "Probe", trace: Trace) -> None:
     trace.data = probe.data.fill(probe.survey.names)
     if trace.data.detections or trace.data.boxes:
@@ -79,6 +93,9 @@ def _fill_signals(probe: "Probe", trace: Trace) -> None:
 def _fill_parameters(probe: "Probe", trace: Trace) -> None:
     for entry in probe.ledger.entries.values():
         record = entry.trace
+        values = entry.ref()
+        if record.with_gradient and not record.with_nonzero and values is not None and not bool(values.any()):
+            record.zero_at = probe.fills.place_of_tensor(values) or record.place
         record.alive = entry.looked == probe.ledger.looks
         if entry.calls is not None:
             record.called = True
@@ -106,6 +123,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
     trained = {p.model for p in trace.parameters if p.with_nonzero}
     for model in trace.models:
         model.trained = model.name in trained
+    without = [p.name for p in trace.parameters if p.optimizers and p.observed and not p.with_gradient]
     for record in probe.modules.roots.values():
         owner = next((m for m in trace.models if m.name == record.name), None)
         if owner is None:
@@ -119,6 +137,9 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.follows_at, owner.fed_at = record.follows_at, value_at(record.called_at)
         owner.eval_place = record.eval_in_training or record.switches.get(False)
         owner.train_place = record.switches.get(True)
+        root = record.ref()
+        if root is not None:
+            owner.called_at = _calls_of(probe, root, owner.name, without)
         if record.input is not None:
             record.input.model = owner.name
             trace.inputs.append(record.input)

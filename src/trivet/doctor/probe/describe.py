@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.origins import computed_at
 from trivet.doctor.probe.ledger import is_lazy
-from trivet.doctor.source import Place, user_place
+from trivet.doctor.source import Place, place_of_frame, user_frames, user_place
 from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
 
 
@@ -73,4 +74,5 @@ def describe_input(
         high=float(sample.max()),
         inner_std=float(inner.var(1).mean().sqrt()),
         inner_range=float((inner.amax(1) - inner.amin(1)).max()),
+        scaled_at=next(filter(None, (computed_at(place_of_frame(frame)) for frame in user_frames())), None),
     )

@@ -31,6 +31,11 @@ class FillWatch:
         known = [found for p in own if (found := self.filled.get(id(p))) is not None and found[0]() is p]
         return max(known, key=lambda found: found[1])[2] if known else None
 
+    def place_of_tensor(self, tensor: torch.Tensor) -> Place | None:
+        """Where a tensor was last filled."""
+        known = self.filled.get(id(tensor))
+        return known[2] if known is not None and known[0]() is tensor else None
+
     def _wrap(self, original: Any) -> Any:
         def fill(*args: Any, **kwargs: Any) -> Any:
             tensor = args[0] if args else kwargs.get("tensor")

@@ -104,6 +104,9 @@ def _line_that_adds(frame: FrameType, name: str) -> Place | None:
     """The statement of the frame's function that adds to a variable, or stores into it."""
     holder, _, attribute = name.rpartition(".")
     if holder not in ("", "self"):
+        given = _line_that_gives(frame, holder)
+        if given is not None:
+            return given
         file = _file_of(frame.f_locals.get(holder))
         return written_at([file] if file else [], lambda node: _adds(node, f"self.{attribute}"))
     tree = parsed(frame.f_code.co_filename)
@@ -115,6 +118,21 @@ def _line_that_adds(frame: FrameType, name: str) -> Place | None:
         lines = ast.unparse(node)
         return Place(here.file, node.lineno, lines, here.function)
     return None
+
+
+def _line_that_gives(frame: FrameType, holder: str) -> Place | None:
+    """The statement of the frame's function that gives a variable to a method of an object: `meter.update(loss)`."""
+    tree, first = parsed(frame.f_code.co_filename), frame.f_code.co_firstlineno
+    found = []
+    for node in ast.walk(tree) if tree else ():
+        call = node.value if isinstance(node, ast.Expr) else None
+        if not isinstance(call, ast.Call) or call.lineno < first or not isinstance(call.func, ast.Attribute):
+            continue
+        if ast.unparse(call.func.value) == holder and any(isinstance(value, ast.Name) for value in call.args):
+            found.append(
+                Place(frame.f_code.co_filename, call.lineno, ast.unparse(node), frame.f_code.co_name)
+            )
+    return found[0] if len(found) == 1 else None
 
 
 def _adds(node: ast.stmt, name: str) -> bool:

@@ -49,8 +49,10 @@ class LossWatch:
 
     def _note_layer(self, module: nn.Module, _: object, output: Any) -> None:
         """Know, in the first step, which of torch's layers without weights made a node of the graph."""
-        if self.session.steps or not isinstance(output, torch.Tensor) or output.grad_fn is None:
+        if self.session.steps:
             self._layers.clear()
+        elif not isinstance(output, torch.Tensor) or output.grad_fn is None:
+            return
         elif type(module).__module__.startswith("torch.nn") and next(module.parameters(), None) is None:
             self._layers.append((output.grad_fn, self.modules.place_of(module)))
 

@@ -22,9 +22,14 @@ WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "Fully
 
 @dataclass
 class CallRecord:
-    """How a module was called in recorded steps, and what a batch norm saw and had learnt of it when evaluated."""
+    """How a module was called in recorded steps, and what a batch norm saw and had learnt of it when evaluated.
+
+    Attributes:
+        place: Where it was called first, if that was in the first step.
+    """
 
     ref: "weakref.ref[nn.Module]"
+    place: Place | None = None
     train_gradient: int = 0
     eval_gradient: int = 0
     train_plain: int = 0
@@ -169,9 +174,10 @@ class ModuleWatch:
         """Count the forwards since the last step as those of this one, and of the quiet ones before it."""
         passed, self._counted = self.session.steps + 1 - self._counted, self.session.steps + 1
         for record in self.roots.values():
-            if record.pending and (record.pending == "train" or self._steps_on(optimizer, record)):
+            if record.pending:
                 record.steps[record.pending] += passed
-                if record.pending == "eval" and record.steps["train"]:
+                again = record.pending == "eval" and record.steps["train"] > 0
+                if again and self._steps_on(optimizer, record):
                     record.eval_after_train += passed
             record.pending = ""
 
@@ -429,6 +435,7 @@ class ModuleWatch:
         record = self.calls.get(id(module))
         if record is None or record.ref() is not module:
             record = self.calls[id(module)] = CallRecord(weakref.ref(module))
+            record.place = user_place() if not self.session.steps else None
         gradient = torch.is_grad_enabled()
         name = ("train" if module.training else "eval") + ("_gradient" if gradient else "_plain")
         setattr(record, name, getattr(record, name) + 1)

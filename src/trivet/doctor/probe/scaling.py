@@ -27,6 +27,8 @@ class OptimizerRecord:
     fresh: bool = True
     seen_backward: bool = False
     pending: bool = False
+    unknown: bool = False
+    """Whether nobody looked since its last step: what was cleared meanwhile is not known."""
     tainted: bool = False
     weights_version: int = -1
     members: set[int] = field(default_factory=set)

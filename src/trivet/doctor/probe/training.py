@@ -267,6 +267,7 @@ class TrainingWatch(ScalingWatch):
         for record in self.optimizers:
             self._know_gradient(record)
             record.fresh, record.pending, record.seen_backward = True, False, False
+            record.unknown = True
 
     def _know_gradient(self, record: OptimizerRecord) -> None:
         witness = record.witness() if record.witness else None
@@ -291,7 +292,7 @@ class TrainingWatch(ScalingWatch):
     def _judge(self, record: OptimizerRecord) -> None:
         trace = record.trace
         witness = record.witness() if record.witness else None
-        if record.pending and trace.steps and self.session.recording:
+        if record.pending and trace.steps and self.session.recording and not record.unknown:
             trace.judged += 1
             trace.stale += not record.fresh
         if record.seen_backward and witness is not None and self.session.recording and record.value:
@@ -329,7 +330,7 @@ class TrainingWatch(ScalingWatch):
             act(record, optimizer)
         self._whole = not self.session.resting  # which may have begun or ended just now
         if self._whole:
-            record.fresh = False
+            record.fresh = record.unknown = False
 
 
 def _is_ordinary(loss: Any) -> bool:

@@ -23,6 +23,7 @@ class DrawWatch:
         self.session = session
         self.drawings: dict[Place | None, DrawTrace] = {}
         self.allowance = Allowance(session, free=0.3)
+        self._last: dict[Place, int] = {}
 
     def install(self, patches: Patches) -> None:
         """Wrap the drawing functions once their library is imported."""
@@ -67,8 +68,13 @@ class DrawWatch:
         if not bool(changed.any()):
             return
         record = self.drawings.setdefault(place, DrawTrace(place))
+        area = int(changed.sum())
+        last = self._last.get(place, 0) if bool(before.any()) else 0
+        record.shrinking += 0 < area <= 1.1 * last + 8
+        record.growing += 0 < 1.1 * last + 8 < area and last > 0
+        self._last[place] = area
         record.shapes += 1
-        record.pixels += int(changed.sum())
+        record.pixels += area
         covered = changed & (before != 0)
         over = after[changed].unique()
         if not bool(covered.any()) or len(over) != 1 or not bool((after[covered] != 0).all()):

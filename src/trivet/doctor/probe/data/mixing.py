@@ -28,11 +28,12 @@ LEAST_BATCH = 4
 
 @dataclass
 class Operation:
-    """An operation of the copy's forward whose result has one row a sample."""
+    """An operation of the copy's forward whose result has one row a sample; the layer that runs it, if time is its first axis."""
 
     name: str
     place: Place | None
     result: torch.Tensor
+    layer: nn.Module | None
 
 
 class MixWatch:
@@ -67,7 +68,10 @@ class MixWatch:
         apart = torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, _same)
         with self.session.measured(), _undisturbed(self.session), apart:
             try:
-                _try(trace, module, args, kwargs)
+                layer = _try(trace, module, args, kwargs)
+                if layer is not None:  # which is told there what its first axis is
+                    made = self.modules.place_of(module.get_submodule(layer))
+                    trace.operation_place = made or trace.operation_place
             except Exception as fault:  # the user's forward may refuse anything
                 trace.ran, trace.reason = False, f"{type(fault).__name__}: {str(fault)[:120]}"
 
@@ -155,11 +159,14 @@ class _Recorder(TorchFunctionMode):
             and first.is_floating_point()
             and len(self.operations) < MOST_OPERATIONS
         ):
-            self.operations.append(Operation(getattr(func, "__name__", str(func)), user_place(), first))
+            name = getattr(func, "__name__", str(func))
+            layer = _layer_of_sequences() if name in SEQUENCE_OPERATIONS else None
+            self.operations.append(Operation(name, user_place(), first, layer))
         return result
 
 
-def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Try a copy; returns the path of the layer that takes the samples for moments of time, if one does."""
     batch = len(next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)))
     trace.batch = batch
     twin = copy.deepcopy(module).eval()
@@ -177,18 +184,18 @@ def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict
         ]
         if not handles:
             trace.reason = "its arguments carry no gradient"
-            return
+            return None
     with torch.enable_grad(), _Recorder(batch) as recorder:
         output = twin(*given, **named)
     for handle in handles:
         handle.remove()
     if not entry or not output.requires_grad:
         trace.reason = "its output carries no gradient to its arguments"
-        return
+        return None
     trace.leak = _leak(output, entry)
     if not math.isfinite(trace.leak):
         trace.reason = "its gradients are not finite"
-        return
+        return None
     trace.ran = True
     if trace.leak > 1e-5:
         found = _first_mixing(recorder.operations, entry)
@@ -196,6 +203,22 @@ def _try(trace: MixTrace, module: nn.Module, args: tuple[Any, ...], kwargs: dict
             trace.operation, trace.operation_place = found.name, found.place
             trace.over_sequence = found.name in SEQUENCE_OPERATIONS and found.result.shape[1:2] != (1,)
             trace.over_sequence = trace.over_sequence and found.result.ndim == 3
+            layers = {id(part): path for path, part in twin.named_modules()}
+            return layers.get(id(found.layer)) if trace.over_sequence else None
+    return None
+
+
+def _layer_of_sequences() -> nn.Module | None:
+    """The outermost layer of torch around an operation whose first axis is time."""
+    found, frame = None, sys._getframe(1)
+    for _ in range(24):
+        held = frame.f_locals.get("self")
+        if isinstance(held, nn.Module) and getattr(held, "batch_first", None) is False:
+            found = held
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return found
 
 
 def _same(value: torch.Tensor) -> torch.Tensor:
