@@ -382,6 +382,26 @@ for epoch in range(3):
         "batchnorm-stats-stale",
         """
 model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+smooth = copy.deepcopy(model)
+for epoch in range(5):
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    with torch.no_grad():
+        for mean, new in zip(smooth.parameters(), model.parameters()):
+            mean += (new - mean) / (epoch + 1)
+smooth.eval()
+with torch.no_grad():
+    smooth(x)  # HERE
+""",
+        (("smooth.eval()\n", "torch.optim.swa_utils.update_bn(batches(1), smooth)\nsmooth.eval()\n"),),
+    ),
+    Program(
+        "batchnorm-stats-stale",
+        """
+model = Net()
 smooth = copy.deepcopy(model).eval()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for epoch in range(3):

@@ -11,6 +11,7 @@ from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.source import Place
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
+from trivet.doctor.trace_model import ModelTrace
 
 if TYPE_CHECKING:
     from trivet.doctor.probe import Probe
@@ -126,6 +127,9 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
     without = [p.name for p in trace.parameters if p.optimizers and p.observed and not p.with_gradient]
     for record in probe.modules.roots.values():
         owner = next((m for m in trace.models if m.name == record.name), None)
+        if owner is None and record.new_norms and (copied := record.ref()) is not None:
+            owner = ModelTrace(type(copied).__name__, type(copied).__name__)  # called after the last step
+            trace.models.append(owner)
         if owner is None:
             continue
         owner.steps_in_train, owner.steps_in_eval = record.steps["train"], record.steps["eval"]

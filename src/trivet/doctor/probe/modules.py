@@ -15,6 +15,8 @@ from trivet.doctor.trace import InputTrace, LoadTrace
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+WRITTEN_AGAIN = 3
+"""Times that every weight was written in place, which no initialisation does."""
 SLOW = 0.05
 """Momentum of batch norm below which its first steps are looked at more closely."""
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel")
@@ -408,13 +410,26 @@ class ModuleWatch:
         new = sum(has_new_statistics(layer) for layer in norms)
         if new:
             now = float(sum(p.detach().flatten()[:64].double().sum() for p in module.parameters()))
-            if record.weights_then is not None and now != record.weights_then:
+            seen = record.weights_then is not None
+            if now != record.weights_then if seen else self._follows(module):
                 record.new_norms = new
                 record.evaluation_place = record.evaluation_place or user_place()
             record.weights_then = now
             record.follows_at = self.written_at(module)
         else:
             record.new_norms = 0
+
+    def _follows(self, module: nn.Module) -> bool:
+        """Whether a copy seen for the first time was written again and again, beside a model of its shape that is trained."""
+        own = list(module.parameters())
+        if not own or min(parameter._version for parameter in own) < WRITTEN_AGAIN:
+            return False
+        shapes = [parameter.shape for parameter in own]
+        return any(
+            [parameter.shape for parameter in trained.parameters()] == shapes
+            for record in self.roots.values()
+            if (record.steps["train"] or record.steps["eval"]) and (trained := record.ref()) is not None
+        )
 
     def _note_warming(self, module: nn.Module) -> None:
         """How much of slow running statistics is still their initial value, now that they are used."""
