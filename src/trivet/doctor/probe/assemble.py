@@ -127,8 +127,8 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
     without = [p.name for p in trace.parameters if p.optimizers and p.observed and not p.with_gradient]
     for record in probe.modules.roots.values():
         owner = next((m for m in trace.models if m.name == record.name), None)
-        if owner is None and record.new_norms and (copied := record.ref()) is not None:
-            owner = ModelTrace(type(copied).__name__, type(copied).__name__)  # called after the last step
+        if owner is None and record.new_norms:  # called after the last step, and gone by now
+            owner = ModelTrace("averaged copy", "Module")
             trace.models.append(owner)
         if owner is None:
             continue
