@@ -116,12 +116,12 @@ def test_what_cannot_be_enough_is_not_planned(planned, monkeypatch):
         return planned
 
     monkeypatch.setattr("trivet.recipe.plan.plan_recipe", plan)
-    for memory in (planned.context + planned.alive(1) // 2 - 1, planned.context + planned.alive(1) // 2 + 1):
+    half = planned.context + planned.alive(1) // 2
+    for memory, alone_is_planned in ((half - 1, False), (half + 1, True)):
+        tried.clear()
         advise(_recipe(), planned, memory, classes=3, device="cuda", boxes=5, fixed=("model.size_hw",))
-    alone, backbone, all_parts = (
-        ("bf16", parts) for parts in ((), ("backbone",), ("backbone", "neck", "head"))
-    )
-    assert tried == [backbone, all_parts, alone, backbone, all_parts]
+        assert (("bf16", ()) in tried) is alone_is_planned
+        assert ("bf16", ("backbone", "neck", "head")) in tried
 
 
 def test_what_was_given_stays_and_recomputing_helps(planned):

@@ -182,34 +182,49 @@ def advise(
     """
     wanted = recipe.train.batch * recipe.train.accumulate
     least = min(COMFORTABLE_BATCH, wanted)
-    few: Advice | None = None
-    for values, words, costs in _combinations(recipe, device, fixed):
-        if values.keys() == {"train.precision"} and plan.context + plan.alive(1) / 2 > memory:
-            continue  # at best every tensor takes half: no need to plan it
+
+    def planned(values: dict[str, Any]) -> tuple[MemoryPlan, int]:
         changed = plan
         if values:
             changed = plan_recipe(with_values(recipe, values), classes=classes, device=device, boxes=boxes)
-        batch = _divisor(changed, wanted, memory, recipe.train.batch, fixed)
-        if batch >= least or (batch and "train.batch" in fixed):
+        return changed, _divisor(changed, wanted, memory, recipe.train.batch, fixed)
+
+    combinations = list(_combinations(recipe, device, fixed))
+    whole = [one for one in combinations if "model.size_hw" not in one[0]]
+    needed = recipe.train.batch if "train.batch" in fixed else least
+    for values, words, costs in whole:
+        if _surely_alive(recipe, plan, values, needed) + plan.context > memory:
+            continue  # no need to plan it
+        changed, batch = planned(values)
+        if batch >= needed:
             return _advice(values, words, costs, changed, batch, wanted)
-        if batch and few is None and "model.size_hw" not in values:
+    for values, words, costs in whole:
+        if _surely_alive(recipe, plan, values, 1) + plan.context > memory:
+            continue
+        changed, batch = planned(values)
+        if batch:
             still = {"train.batch_norm": "frozen-backbone"}
-            few = _advice(
-                values | still,
-                [*words, "--set train.batch_norm=frozen-backbone"],
-                [*costs, f"batch norms would see {batch} at a time: the backbone's keep their statistics"],
-                changed,
-                batch,
-                wanted,
-            )
-        if few is not None and not _cheaper_left(values):
-            return few
-    return few
+            words = [*words, "--set train.batch_norm=frozen-backbone"]
+            held = f"batch norms would see {batch} at a time: the backbone's keep their statistics"
+            return _advice(values | still, words, [*costs, held], changed, batch, wanted)
+    for values, words, costs in combinations[len(whole) :]:
+        changed, batch = planned(values)
+        if batch >= needed:
+            return _advice(values, words, costs, changed, batch, wanted)
+    return None
 
 
-def _cheaper_left(values: dict[str, Any]) -> bool:
-    """Tell whether something cheaper than a smaller input is still to be tried."""
-    return values.get("train.recompute") != PARTS
+def _surely_alive(recipe: Recipe, plan: MemoryPlan, values: dict[str, Any], batch: int) -> float:
+    """Return bytes that are alive at one time whatever a change of precision or recomputing saves.
+
+    At best every tensor takes half, and of the parts that are computed again nothing stays.
+    """
+    share = 0.5 if "train.precision" in values else 1.0
+    if "train.recompute" not in values:
+        return share * plan.alive(batch)
+    gone = {*values["train.recompute"], *recipe.train.recompute}
+    saved = plan.curve.saved_by_module(batch, depth=1)
+    return share * sum(size for name, size in saved.items() if name in PARTS and name not in gone)
 
 
 def _combinations(
