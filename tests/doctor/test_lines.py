@@ -170,3 +170,28 @@ for _ in range(60):
 def test_a_graph_that_a_meter_keeps_is_at_the_call_that_gives_it(tmp_path):
     found = [f for f in diagnose_source(KEPT, tmp_path).findings if f.name == "graph-retained"]
     assert [f.where.line for f in found] == [17]
+
+
+IGNORED = """
+import torch
+from torch import nn
+def collate(rows):
+    x = torch.stack(rows)
+    y = x.argmax(1)
+    inside = y >= 0
+    y = y.masked_fill(inside, -100)
+    return x, y
+model = nn.Linear(6, 6)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for _ in range(8):
+    x, y = collate([torch.randn(6) for _ in range(16)])
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y, reduction="sum")
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_targets_that_are_all_ignored_are_at_the_line_that_writes_the_ignored_value(tmp_path):
+    found = [f for f in diagnose_source(IGNORED, tmp_path).findings if f.name == "all-targets-ignored"]
+    assert [f.where.line for f in found] == [8]

@@ -96,8 +96,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
 """Name of a cause -> names of what follows from it, most direct first."""
 
 
-RAISED = ("input-not-normalised",)
-"""Warnings about habits that often do no harm: what follows shows that they did."""
+RAISED = ("input-not-normalised", "batchnorm-stats-stale")
+"""Warnings about what often does no harm: what follows shows that it did."""
 
 
 def _is_raised(finding: Finding) -> bool:

@@ -107,8 +107,8 @@ def element_at(place: Place | None, index: int) -> Place | None:
     return None
 
 
-def value_at(place: Place | None) -> Place | None:
-    """Return where the value is made that is the first argument of a call at a place.
+def value_at(place: Place | None, argument: int = 0) -> Place | None:
+    """Return where the value is made that is an argument, the first by default, of a call at a place.
 
     That is where `v` of `model(v[rows])` is assigned; of a variable of a loop, what the loop goes through; of what a
     function of the same file returns, where that makes it. `None` where the value is made at the place itself.
@@ -121,7 +121,10 @@ def value_at(place: Place | None) -> Place | None:
             if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
                 continue
             for node in _own_expressions(statement):
-                if isinstance(node, ast.Call) and node.args and (name := _root(node.args[0])) is not None:
+                given = (
+                    node.args[argument] if isinstance(node, ast.Call) and len(node.args) > argument else None
+                )
+                if given is not None and (name := _root(given)) is not None:
                     made = _followed(name, scope, tree, statement)
                     return _place(place.file, made) if made is not None else None
     return None

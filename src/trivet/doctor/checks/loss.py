@@ -1,10 +1,12 @@
 """Checks on losses and their targets."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, where
 from trivet.doctor.finding import Finding
+from trivet.doctor.origins import value_at
 from trivet.doctor.patches import (
     calls_at,
     first_of,
@@ -14,7 +16,7 @@ from trivet.doctor.patches import (
     without_layer,
 )
 from trivet.doctor.probe.losses import BINARY_LOSSES, CLASS_LOSSES
-from trivet.doctor.source import Place
+from trivet.doctor.source import Place, whole_statement
 from trivet.doctor.trace import LossTrace, Trace
 
 
@@ -180,12 +182,19 @@ def all_targets_ignored(trace: Trace) -> Iterator[Finding]:
                 "all-targets-ignored",
                 "error" if every or trace.backward.not_finite else "warning",
                 f"all targets were ignored (= {loss.ignore_index}) in {loss.all_ignored} of {loss.examined} batches",
-                where(loss.place, loss.function),
+                where(_ignored_at(loss) or loss.place, loss.function),
                 {"batches": loss.all_ignored, "examined": loss.examined, "ignore_index": loss.ignore_index},
                 "a mean over no targets is NaN",
                 "check what turns targets into the ignored value; skip batches without targets",
                 verdict="proven",
             )
+
+
+def _ignored_at(loss: LossTrace) -> Place | None:
+    """Where the targets are made, if the ignored value is written there."""
+    made = value_at(loss.place, argument=1)
+    written = made is not None and re.search(rf"(?<![\w.]){loss.ignore_index}\b", whole_statement(made))
+    return made if written else None
 
 
 def label_out_of_range(trace: Trace) -> Iterator[Finding]:
