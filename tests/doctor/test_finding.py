@@ -1,5 +1,6 @@
 import json
 
+from trivet.doctor.causes import lead
 from trivet.doctor.finding import Finding, Where, by_importance
 
 
@@ -27,3 +28,15 @@ def test_json_has_every_key_of_the_format():
 def test_most_important_first():
     ordered = by_importance([finding("note"), finding("error"), finding("warning"), finding("error")])
     assert [item.severity for item in ordered] == ["error", "error", "warning", "note"]
+
+
+def test_a_warning_does_not_lead_an_error_unless_what_follows_shows_its_harm():
+    def named(name: str, severity: str) -> Finding:
+        return Finding(name=name, severity=severity, title="t")  # type: ignore[arg-type]
+
+    dead = named("dead-relu", "error")
+    (led,) = lead([dead, named("input-not-normalised", "warning")])
+    assert (led.name, led.severity) == ("input-not-normalised", "error")
+    assert led.evidence["consequences"] == [{"name": "dead-relu", "title": "t"}]
+    assert [f.name for f in lead([dead, named("input-not-normalised", "note")])][0] == "dead-relu"
+    assert len(lead([dead, named("lr-too-high", "warning")])) == 2
