@@ -38,5 +38,5 @@ def test_a_warning_does_not_lead_an_error_unless_what_follows_shows_its_harm():
     (led,) = lead([dead, named("input-not-normalised", "warning")])
     assert (led.name, led.severity) == ("input-not-normalised", "error")
     assert led.evidence["consequences"] == [{"name": "dead-relu", "title": "t"}]
-    assert [f.name for f in lead([dead, named("input-not-normalised", "note")])][0] == "dead-relu"
+    assert next(f.name for f in lead([dead, named("input-not-normalised", "note")])) == "dead-relu"
     assert len(lead([dead, named("lr-too-high", "warning")])) == 2
