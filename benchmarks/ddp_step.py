@@ -25,6 +25,7 @@ from trivet.models.kernels import use_fast_kernels
 from trivet.tasks.detection import DetectionTask
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.optimizers import build_optimizer
+from trivet.train.processes import part
 from trivet.train.settings import TrainSettings
 from trivet.train.step import take_step
 
@@ -53,7 +54,9 @@ def steps(fabric: Fabric, *, name: str, size: int, images: int, rounds: int) -> 
             taken.append(fabric.all_gather(seconds).reshape(-1, 2).amax(dim=0).tolist())
     peak = torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     by_clock, by_core = (statistics.median(values) for values in zip(*taken, strict=True))
-    return by_clock, by_core, float(fabric.all_gather(peak).max())
+    largest = float(fabric.all_gather(peak).max())
+    part(fabric)
+    return by_clock, by_core, largest
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from tests.train.tiny import TinyLoader, tiny_job, tiny_model, tiny_settings
 from trivet.train.history import read_history
 from trivet.train.loop import train
+from trivet.train.processes import part
 
 SETTINGS = {"epochs": 2, "accumulate": 2, "clip_norm": 1.0, "warmup": 0.0}
 
@@ -21,6 +22,8 @@ def train_process(fabric: Fabric, folder) -> None:
     train(model, tiny_job(folder, settings=tiny_settings(**SETTINGS), fabric=fabric, loader=loader))
     if fabric.is_global_zero:
         torch.save(model.state_dict(), folder / "weights.pt")
+    part(fabric)
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from trivet.recipe.run_folder import RunFolder, build_task
 from trivet.structures import TaskName
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.loop import Job, Listener, Validation, train
+from trivet.train.processes import part
 
 MIXES: dict[TaskName, tuple[str, ...]] = {
     "detection": ("mosaic", "mixup"),
@@ -113,6 +114,7 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
         seconds_before=plan.seconds_before,
     )
     train(model, job, resume=plan.resume)
+    part(fabric)
 
 
 def model_of(recipe: Recipe, *, classes: int) -> Model:

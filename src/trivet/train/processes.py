@@ -1,4 +1,4 @@
-"""What processes that train together tell each other."""
+"""What processes that train together tell each other, and how they part."""
 
 import torch
 from lightning_fabric import Fabric
@@ -19,3 +19,13 @@ def anyone(fabric: Fabric, asked: bool) -> bool:
     if fabric.world_size == 1:
         return asked
     return bool(sum_over_processes(fabric, torch.tensor(float(asked), device=fabric.device)) > 0)
+
+
+def part(fabric: Fabric) -> None:
+    """Leave the group of processes when all have come here; nothing where there is one process.
+
+    A spawned process that ends while the group's threads still run is aborted at times, after all its work.
+    """
+    if fabric.world_size > 1 and torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
