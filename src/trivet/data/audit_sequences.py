@@ -92,6 +92,6 @@ def _leak(sequences: dict[str, dict[str, int]]) -> Finding:
         title=f"{counted(len(sequences), 'recording has', 'recordings have')} images in several splits: {'; '.join(told[:5])}",
         evidence={"images": dict(list(sequences.items())[:MOST_EXAMPLES]), "sequences": len(sequences)},
         cause="Their names differ in a number only, and they look like each other: frames of one scene.",
-        remedy="Keep each recording in one split (groups=); the score says less of scenes that are new.",
+        remedy="Keep each recording in one split (fit --set data.groups=PATTERN); the score says less of scenes that are new.",
         verdict="suspected",
     )

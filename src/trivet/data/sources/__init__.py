@@ -182,7 +182,7 @@ def _source(folder: Folder, format: str | Source | None, task: TaskName | None) 
         found = "; ".join(f"{name}: {words}" for name, words in seen.items())
         raise UsageError(
             f"{folder.root} holds several formats: {found}",
-            f"say which with format= ({', '.join(seen)}), or give the annotation file as the path",
+            f"say which: --format, or format= in Python ({', '.join(seen)}); or give the annotation file as the path",
         )
     needs = "\n".join(f"  {name}: {source.needs}" for name, source in fitting.items())
     kind = "data set" if task is None else f"data set for {task}"

@@ -172,7 +172,7 @@ def _folder_pairs(folder: Folder, chosen: str | None) -> dict[str | None, Pairs]
         if len(matching) > 1:
             raise UsageError(
                 f"{folder.root} holds several folders of masks for the same images: {', '.join(matching)}",
-                f"choose one with labels= ({' or '.join(repr(place) for place in matching)})",
+                f"choose one: fit --set data.labels=, audit --labels, or labels= in Python ({' or '.join(repr(place) for place in matching)})",
             )
         for found in matching.values():
             _add(pairs.setdefault(split_of("/".join((*key, "x"))), Pairs()), image_stems, found)

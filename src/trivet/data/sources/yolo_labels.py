@@ -88,7 +88,7 @@ class LabelFinder:
             names = sorted(posixpath.basename(top) for top in tops)
             raise UsageError(
                 f"{self._folder.path(parent)} holds several folders of labels: {', '.join(names)}",
-                f"choose one with labels= ({' or '.join(repr(name) for name in names)})",
+                f"choose one: fit --set data.labels=, audit --labels, or labels= in Python ({' or '.join(repr(name) for name in names)})",
             )
         return next(iter(tops), None)
 
