@@ -1,14 +1,17 @@
 """`trivet plan` from the outside."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.models.tiny import OPTIONS
 from trivet.cli.app import run
 from trivet.cli.options import parse_memory, parse_parts
+from trivet.data.digits import write_digits
 from trivet.errors import UsageError
-from trivet.recipe.recipe import make_recipe, write_recipe
+from trivet.recipe.plan import PARTS, changes_of, recipe_for
+from trivet.recipe.recipe import make_recipe, read_recipe, write_recipe
 from trivet.report.memory_text import family_lines
 from trivet.structures import LabelMap
 
@@ -70,3 +73,59 @@ def test_memory_is_read_in_units_of_1024():
         with pytest.raises(UsageError):
             parse_memory(wrong)
     assert parse_parts("backbone, head") == ("backbone", "head")
+
+
+REMEDIES = [("detection", "efficientdet_lite0"), ("segmentation", "semantic_fpn_lite0")]
+
+
+@pytest.mark.parametrize(("task", "model"), REMEDIES)
+def test_a_remedys_arguments_set_what_was_planned(task, model, monkeypatch):
+    given = []
+
+    def note(data, values, **others):
+        given.append(values)
+        raise UsageError("seen", "")
+
+    monkeypatch.setattr("trivet.recipe.fit.fit", note)
+    changes = changes_of(recipe_for(model, model__size_hw=(320, 320), train__batch=8), "cuda")
+    assert {change.name.split()[0] for change in changes} == {"mixed", "recompute", "frozen", "input"}
+    for change in changes:
+        run(["fit", "DATA", "--model", model, *change.arguments.split()])
+        assert {key: given[-1][key] for key in change.values} == change.values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "model"), REMEDIES)
+def test_all_remedies_together_run_through_fit(task, model, tmp_path):
+    data = write_digits(tmp_path / "digits", images={"train": 8, "val": 4}, size_hw=(96, 96))
+    recipe = recipe_for(model, model__size_hw=(96, 96), train__batch=8)
+    values = {}
+    words = []
+    for change in changes_of(recipe, "cuda"):
+        if not set(change.values) <= set(values) or change.values == {"train.recompute": PARTS}:
+            words += change.arguments.split()
+            values |= change.values
+    words += ["--batch", "2", "--accumulate", "2", "--set", "train.batch_norm=frozen-backbone"]
+    out = ["--out", str(tmp_path / "runs"), "--name", "small", "--json", str(tmp_path / "run.json")]
+    told = [
+        "fit",
+        str(data),
+        "--model",
+        model,
+        "--task",
+        task,
+        "--epochs",
+        "1",
+        *out,
+        "--set",
+        "data.workers=0",
+    ]
+    assert run([*told, *words]) == 0
+    made, _ = read_recipe(Path(json.loads((tmp_path / "run.json").read_text())["run"]) / "recipe.toml")
+    assert made["train.batch"] == made["train.accumulate"] == 2
+    assert {key: made[key] for key in ("train.precision", "train.freeze_backbone", "train.batch_norm")} == {
+        "train.precision": "bf16",
+        "train.freeze_backbone": 1.0,
+        "train.batch_norm": "frozen-backbone",
+    }
+    assert (tuple(made["train.recompute"]), tuple(made["model.size_hw"])) == (PARTS, (64, 64))
