@@ -318,3 +318,46 @@ def test_rare_classes_are_a_warning_once_the_others_are_learnt(others, severity)
     seen.late_right = [int(100 * others), int(100 * others), 1]
     trace.data.classes = [seen]
     assert names(classes.class_imbalance, trace) == [("class-imbalance", severity)]
+
+
+SEEDED = """
+import random
+import torch
+from torch import nn
+class Noisy(torch.utils.data.Dataset):
+    def __init__(self):
+        self.rows = torch.randn(40, 6)
+        self.many = 40
+    def __len__(self):
+        return 40
+    def __getitem__(self, i):
+        random.seed(i)
+        row = self.rows[i]
+        return row * random.uniform(0.5, 1.5), row[:2]
+model = nn.Linear(6, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for epoch in range(4):
+    for x, y in torch.utils.data.DataLoader(Noisy(), 8, shuffle=True):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, [12]),
+        ({"        random.seed(i)\n": "        pass\n"}, []),
+        ({"random.seed(i)": "random.seed(i + 40 * epoch)"}, []),
+        # without samples of its own it makes them, the same in every epoch by design
+        ({"self.rows = torch.randn(40, 6)": "pass", "self.rows[i]": "torch.full((6,), random.random())"}, []),
+    ],
+)
+def test_samples_that_are_seeded_alike_in_every_epoch(changes, lines, tmp_path):
+    source = SEEDED
+    for old, new in changes.items():
+        assert old in source
+        source = source.replace(old, new)
+    found = diagnose_source(source, tmp_path).findings
+    assert [f.where.line for f in found if f.name == "augmentation-repeats"] == lines

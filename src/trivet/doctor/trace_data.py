@@ -322,6 +322,7 @@ class DataTrace:
     """All of it.
 
     Args:
+        reseeded: Where samples of training are given the same seed again in a later epoch.
         keyed: "boxes", "labels" -> where the program makes what stands under this key of its dictionaries.
     """
 
@@ -340,6 +341,7 @@ class DataTrace:
     scales: list[ScaleTrace] = field(default_factory=list)
     memory: MemoryTrace = field(default_factory=MemoryTrace)
     keyed: dict[str, Place] = field(default_factory=dict)
+    reseeded: list[Place] = field(default_factory=list)
     evaluations: list[EvaluationTrace] = field(default_factory=list)
     train_loss: list[tuple[int, float]] = field(default_factory=list)
     train_accuracy: list[tuple[int, float]] = field(default_factory=list)

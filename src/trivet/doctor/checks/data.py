@@ -145,9 +145,20 @@ def _leak(
 
 
 def augmentation_repeats(trace: Trace) -> Iterator[Finding]:
-    """Workers of a loader that draw the same random numbers as each other, or in every epoch."""
+    """Workers of a loader that draw the same random numbers as each other, or in every epoch; samples with fixed seeds."""
+    for place in trace.data.reseeded:
+        yield Finding(
+            "augmentation-repeats",
+            "warning",
+            "each sample is given the same seed in every epoch, and so varied in the same way",
+            where(place, "dataset"),
+            {"seeded_at": str(place)},
+            "a generator is seeded with a number that belongs to the sample, before its variation is drawn",
+            "seed once, before training; where a sample's variation must be repeatable, mix the epoch into the seed",
+            verdict="proven",
+        )
     loaders = [loader for loader in trace.data.loaders if loader.workers]
-    if not loaders:
+    if not loaders and not trace.data.reseeded:
         raise NotCheckedError("no loader with workers feeds the training")
     for loader in loaders:
         if not loader.repeated:

@@ -77,6 +77,7 @@ def _calls_of(probe: "Probe", root: nn.Module, model: str, parameters: list[str]
 
 def _fill_data(probe: "Probe", trace: Trace) -> None:
     trace.data = probe.data.fill(probe.survey.names)
+    trace.data.reseeded = probe.draws.reseeded()
     if trace.data.detections or trace.data.boxes:
         made = {key: keyed_at(probe.survey.files(), key) for key in ("boxes", "labels")}
         trace.data.keyed = {key: place for key, place in made.items() if place is not None}

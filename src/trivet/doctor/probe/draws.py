@@ -60,6 +60,7 @@ class DrawWatch:
         self.seeded_again: Place | None = None
         """Where a number was used as a seed again, after steps of training."""
         self._seeded: dict[str, int] = {}
+        self._reseeded: dict[Place, set[str]] = {}
         self._samplers: dict[int, tuple[weakref.ref[Any], Place | None]] = {}
 
     def install(self, patches: Patches) -> None:
@@ -126,6 +127,9 @@ class DrawWatch:
                     before = self._seeded.get(key)
                     if before is not None and before < self.session.steps:
                         self.seeded_again = _place_of_seeding() or self.seeded_again
+                        place = _in_kept_samples() if torch.is_grad_enabled() else None
+                        if place is not None:
+                            self._reseeded.setdefault(place, set()).add(key)
                     self._seeded[key] = self.session.steps
             return original(*args, **kwargs)
 
@@ -174,6 +178,10 @@ class DrawWatch:
         for trace in self.orders.values():
             trace.seeded_at = self.seeded_again
 
+    def reseeded(self) -> list[Place]:
+        """Where samples of training that a data set keeps are given the same seed again in a later epoch."""
+        return [place for place, keys in self._reseeded.items() if len(keys) >= FEWEST]
+
     def _place(self) -> Place | None:
         """Where the sampler that draws was made, or the line that draws."""
         frame = sys._getframe(1)
@@ -185,6 +193,17 @@ class DrawWatch:
                 break
             frame = frame.f_back
         return user_place()
+
+
+def _in_kept_samples() -> Place | None:
+    """Where a data set is asked for a sample that it keeps: what it draws then varies it, and does not make it."""
+    for frame in list(user_frames())[:6]:
+        dataset: Any = frame.f_locals.get("self")
+        if frame.f_code.co_name == "__getitem__" and hasattr(dataset, "__len__"):
+            kept = getattr(dataset, "__dict__", {}).values()
+            whole = any(hasattr(value, "__len__") and len(value) == len(dataset) >= FEWEST for value in kept)
+            return place_of_frame(frame) if whole else None
+    return None
 
 
 def _dropout_layer() -> nn.Module | None:
