@@ -13,6 +13,15 @@ from trivet.doctor.source import Place, place_of_frame, user_frames, user_place
 from trivet.doctor.trace import FailureTrace, InputTrace, LoadTrace
 
 
+def _scaled_at() -> Place | None:
+    """Where the input of a model is computed: in the forwards that lead to its layer, or beside the call of the model."""
+    for frame in user_frames():
+        place = computed_at(place_of_frame(frame))
+        if place is not None or not isinstance(frame.f_locals.get("self"), nn.Module):
+            return place
+    return None
+
+
 def describe_load(module: nn.Module, state: Any, *, strict: bool) -> list[LoadTrace]:
     """Return the record of a call, or none for a state that is no mapping."""
     if not hasattr(state, "items"):
@@ -74,5 +83,5 @@ def describe_input(
         high=float(sample.max()),
         inner_std=float(inner.var(1).mean().sqrt()),
         inner_range=float((inner.amax(1) - inner.amin(1)).max()),
-        scaled_at=next(filter(None, (computed_at(place_of_frame(frame)) for frame in user_frames())), None),
+        scaled_at=_scaled_at(),
     )
