@@ -107,7 +107,9 @@ def test_label_folders_are_chosen_by_name(make):
     make.image("images/a.jpg")
     make.text("labels_one/a.txt", "0 0.5 0.5 1 1")
     make.text("labels_two/a.txt", "1 0.5 0.5 0.5 0.5")
-    with pytest.raises(UsageError, match=r"choose one: fit --set data.labels=, .*\('labels_one' or 'labels_two'\)"):
+    with pytest.raises(
+        UsageError, match=r"choose one: fit --set data.labels=, .*\('labels_one' or 'labels_two'\)"
+    ):
         read(make.root)
     splits = read(make.root, labels="labels_two")
     assert splits.labels.file_ids == (1,)
