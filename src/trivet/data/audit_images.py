@@ -105,7 +105,7 @@ def _leak(kind: str, groups: Sequence[list[tuple[str, str]]]) -> list[Finding]:
             where=Where(file=groups[0][0][1]),
             evidence={"images": held_back, "groups": len(groups), "examples": _shown(groups)},
             cause="The set was divided image by image, though some images are copies or frames of one scene.",
-            remedy="Keep copies and frames of one scene in one split (groups=), or delete all but one.",
+            remedy="Keep copies and frames of one scene in one split (fit --set data.groups=PATTERN), or delete all but one.",
             verdict=verdict,
         )
     ]

@@ -89,7 +89,7 @@ class TestLayouts:
         put("images/a.jpg", "masks/a.png")
         put("images/a.jpg", "labels/a.png", 2 - np.minimum(MASK, 2))
         with pytest.raises(
-            UsageError, match=r"several folders of masks.*\n.*labels= \('labels' or 'masks'\)"
+            UsageError, match=r"several folders of masks.*\n.*--set data.labels=, .*\('labels' or 'masks'\)"
         ):
             read_dataset(tmp_path)
         assert read_dataset(tmp_path, labels="labels", val_share=0.0).train.masks[0][0].tolist() == [
