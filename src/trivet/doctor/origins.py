@@ -65,17 +65,9 @@ def argument_at(place: Place | None) -> Place | None:
     That is `v` of `model(v)`, and `held` of `model(x[held])`; of a variable of a loop, what the loop goes through. `None`
     where the argument is chosen at the place itself, as by `model(x[100:])`.
     """
-    tree = parsed(place.file) if place is not None else None
-    if place is None or tree is None:
-        return None
-    for scope in _scopes(tree):
-        for statement in _statements(scope):
-            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
-                continue
-            for node in _own_expressions(statement):
-                if isinstance(node, ast.Call) and node.args and _root(node.args[0]) is not None:
-                    made = _chosen(node.args[0], scope, tree, statement)
-                    return _place(place.file, made) if made is not None else None
+    for call, scope, tree, statement in _calls_at(place):
+        if call.args and _root(call.args[0]) is not None:
+            return _place_in(place, _chosen(call.args[0], scope, tree, statement))
     return None
 
 
@@ -84,26 +76,11 @@ def element_at(place: Place | None, index: int) -> Place | None:
 
     That is `b` of `SGD([a, b])` for the element 1; of `SGD(weights + biases)`, where the first list is filled.
     """
-    tree = parsed(place.file) if place is not None else None
-    if place is None or tree is None:
-        return None
-    for scope in _scopes(tree):
-        for statement in _statements(scope):
-            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
-                continue
-            for node in _own_expressions(statement):
-                name = (
-                    _root(_element_of(node.args[0], index))
-                    if isinstance(node, ast.Call) and node.args
-                    else None
-                )
-                made = (
-                    _assignment(name, scope, statement) or _assignment(name, tree, statement)
-                    if name
-                    else None
-                )
-                if made is not None:
-                    return _place(place.file, made)
+    for call, scope, tree, statement in _calls_at(place):
+        name = _root(_element_of(call.args[0], index)) if call.args else None
+        made = (_assignment(name, scope, statement) or _assignment(name, tree, statement)) if name else None
+        if made is not None:
+            return _place_in(place, made)
     return None
 
 
@@ -113,20 +90,10 @@ def value_at(place: Place | None, argument: int = 0) -> Place | None:
     That is where `v` of `model(v[rows])` is assigned; of a variable of a loop, what the loop goes through; of what a
     function of the same file returns, where that makes it. `None` where the value is made at the place itself.
     """
-    tree = parsed(place.file) if place is not None else None
-    if place is None or tree is None:
-        return None
-    for scope in _scopes(tree):
-        for statement in _statements(scope):
-            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
-                continue
-            for node in _own_expressions(statement):
-                given = (
-                    node.args[argument] if isinstance(node, ast.Call) and len(node.args) > argument else None
-                )
-                if given is not None and (name := _root(given)) is not None:
-                    made = _followed(name, scope, tree, statement)
-                    return _place(place.file, made) if made is not None else None
+    for call, scope, tree, statement in _calls_at(place):
+        name = _root(call.args[argument]) if len(call.args) > argument else None
+        if name is not None:
+            return _place_in(place, _followed(name, scope, tree, statement))
     return None
 
 
@@ -167,21 +134,33 @@ def _element_of(value: ast.expr, index: int) -> ast.expr:
 
 def computed_at(place: Place) -> Place | None:
     """Return where arithmetic gives the variable its value that a call at a place is given first: `x = x / 255`."""
-    tree = parsed(place.file)
-    for scope in _scopes(tree) if tree is not None else ():
-        for statement in _statements(scope):
-            if not statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
-                continue
-            for node in _own_expressions(statement):
-                if isinstance(node, ast.Call) and node.args and (name := _root(node.args[0])) is not None:
-                    made = _assignment(name, scope, statement)
-                    computes = isinstance(made, ast.AugAssign) or (
-                        made is not None
-                        and _is_plain(made)
-                        and any(isinstance(part, ast.BinOp) for part in ast.walk(made))
-                    )
-                    return _place(place.file, made) if made is not None and computes else None
+    for call, scope, _, statement in _calls_at(place):
+        name = _root(call.args[0]) if call.args else None
+        if name is None:
+            continue
+        made = _assignment(name, scope, statement)
+        plain = made is not None and _is_plain(made)
+        sums = plain and any(isinstance(part, ast.BinOp) for part in ast.walk(made or ast.Pass()))
+        return _place_in(place, made) if sums or isinstance(made, ast.AugAssign) else None
     return None
+
+
+def _calls_at(place: Place | None) -> Iterator[tuple[ast.Call, ast.Module | Function, ast.Module, ast.stmt]]:
+    """Yield the calls at a place, with the scope and the file they stand in and their statement."""
+    tree = parsed(place.file) if place is not None else None
+    if place is None or tree is None:
+        return
+    for scope in _scopes(tree):
+        for statement in _statements(scope):
+            if statement.lineno <= place.line <= (statement.end_lineno or statement.lineno):
+                for node in _own_expressions(statement):
+                    if isinstance(node, ast.Call):
+                        yield node, scope, tree, statement
+
+
+def _place_in(place: Place | None, made: ast.AST | None) -> Place | None:
+    """The place of a statement in the file of another place."""
+    return _place(place.file, made) if place is not None and made is not None else None
 
 
 def _chosen(value: ast.expr, scope: ast.AST, tree: ast.Module, before: ast.stmt) -> ast.stmt | None:
