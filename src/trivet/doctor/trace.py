@@ -207,6 +207,21 @@ class ScalerTrace:
 
 
 @dataclass
+class ConstantTermTrace:
+    """A term that was added to a loss, though it has lost its graph: where it lost it, where it is added.
+
+    Args:
+        steps: Backward passes in which it was seen.
+        share: The largest share that it had of the loss.
+    """
+
+    place: Place | None
+    added_at: Place | None
+    steps: int = 0
+    share: float = 0.0
+
+
+@dataclass
 class BackwardTrace:
     """The backward passes: how many, from where, how many parameters and saturating nodes the walked graphs reached.
 
@@ -235,6 +250,7 @@ class BackwardTrace:
     weights_finite_then: bool = True
     loss_operations: list[str] = field(default_factory=list)
     cuts: dict[str, Place] = field(default_factory=dict)
+    constant_terms: list[ConstantTermTrace] = field(default_factory=list)
     kept: KeptGraphTrace = field(default_factory=KeptGraphTrace)
     risks: list[RiskTrace] = field(default_factory=list)
     broken_module: str = ""

@@ -126,7 +126,7 @@ def _does(code: str, operation: str) -> bool:
 
 
 def loss_detached(trace: Trace) -> Iterator[Finding]:
-    """A loss from which no parameter can be reached."""
+    """A loss from which no parameter can be reached, or a term of one."""
     fault, backward = trace.exception, trace.backward
     if fault is not None and DETACHED in fault.message:
         cut = next(iter(backward.cuts.values()), None)
@@ -141,6 +141,21 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
         cut = next(iter(backward.cuts.values()), None)
         what = "`backward()` is never called" if not backward.calls else "the loss reaches no parameter"
         yield _detached(cut or backward.place or stepping[0].step_place, what, empty, bool(cut))
+        return
+    for term in backward.constant_terms:
+        yield Finding(
+            "loss-detached",
+            "error",
+            f"a term of the loss has no gradient, though it is {term.share:.0%} of it: for the optimizer it is a constant",
+            where(term.place or term.added_at, "loss"),
+            {"share": term.share, "steps": term.steps, "added_at": str(term.added_at)},
+            f"it is computed from the model, but loses its graph at {term.place} (`{term.place.code}`)"
+            if term.place
+            else "it is computed from the model, but has lost its graph",
+            "compute the term with gradients: without `no_grad` around it, and without `detach`; or leave it out of the "
+            "loss, if it is only to be watched",
+            verdict="proven",
+        )
 
 
 def _detached(place: Place | None, what: str, steps: int, cut: bool) -> Finding:

@@ -27,6 +27,7 @@ from trivet.doctor.probe.scaling import OptimizerRecord
 from trivet.doctor.probe.schedulers import SchedulerWatch
 from trivet.doctor.probe.session import Patches, Session
 from trivet.doctor.probe.survey import Survey
+from trivet.doctor.probe.terms import TermWatch
 from trivet.doctor.probe.training import TrainingWatch
 from trivet.doctor.probe.written import changes_rate, written_at
 from trivet.doctor.trace import StepTrace, Trace
@@ -66,6 +67,7 @@ class Probe:
         self.risks = RiskWatch(self.session)
         self.activations = ActivationWatch(self.session, self.modules)
         self.data = DataWatch(self.session, self.modules, self.losses)
+        self.terms = TermWatch(self.session)
         self.ledger = Ledger()
         self.paths = PathWatch(self.session, self.ledger)
         self.survey = Survey(self.modules, self.ledger, self.fills)
@@ -94,7 +96,7 @@ class Probe:
             raise RuntimeError("the doctor already watches this process")
         _watching = self
         watches = (self.modules, self.training, self.losses, self.schedulers, self.cuts, self.copies)
-        for watch in (*watches, self.draws, self.noise, self.fills, self.activations, self.data):
+        for watch in (*watches, self.draws, self.noise, self.fills, self.activations, self.terms, self.data):
             with (
                 self.session.shielded()
             ):  # a torch that has moved something: the rest is watched all the same
@@ -107,8 +109,9 @@ class Probe:
         self.modules.observers.append(self.cuts.observe)
         self.modules.written_at = self.copies.written_at
         self.training.on_graph += [self._note_graph, self.risks.note]
-        self.training.on_losses += [self.graphs.plant, self.paths.follow]
-        self.modules.after_root += [self.paths.note_answer, self.noise.after_root]
+        self.training.on_losses += [self.terms.on_losses, self.graphs.plant, self.paths.follow]
+        self.training.before_step.append(self.terms.end)
+        self.modules.after_root += [self.paths.note_answer, self.noise.after_root, self.terms.after_root]
         self.modules.before_root.append(self.noise.before_root)
         if self._poison:
             self._start_poisoning()

@@ -86,6 +86,7 @@ def _fill_data(probe: "Probe", trace: Trace) -> None:
 def _fill_signals(probe: "Probe", trace: Trace) -> None:
     probe.activations.fill(trace.relus, trace.layers)
     trace.backward.kept = probe.graphs.trace
+    trace.backward.constant_terms = list(probe.terms.found.values())
     trace.backward.risks = list(probe.risks.risks.values())
     if probe.activations.broken is not None:
         module, place = probe.activations.broken

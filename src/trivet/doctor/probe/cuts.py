@@ -66,7 +66,7 @@ class CutWatch:
         if self.session.steps >= NOTED_STEPS or not own or not module.training or torch.is_grad_enabled():
             return
         for frame in user_frames():
-            place = _switched_off(frame.f_code.co_filename, frame.f_lineno)
+            place = switched_off(frame.f_code.co_filename, frame.f_lineno)
             if place is not None:
                 cut = self.cuts.setdefault(("no_grad", place), Cut("no_grad", place, []))
                 cut.leaves += [weakref.ref(p) for p in own]
@@ -163,8 +163,8 @@ def _names(node: ast.expr, name: str, derived: set[str]) -> bool:
     )
 
 
-def _switched_off(file: str, line: int) -> Place | None:
-    """The `with torch.no_grad()` around a line, or the decorator of its function."""
+def switched_off(file: str, line: int) -> Place | None:
+    """Return the `with torch.no_grad()` around a line, or the decorator of its function."""
     tree = parsed(file)
     for node in ast.walk(tree) if tree is not None else ():
         if not isinstance(node, (ast.With, ast.AsyncWith, ast.FunctionDef, ast.AsyncFunctionDef)):

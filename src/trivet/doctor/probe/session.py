@@ -21,9 +21,9 @@ RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 51
 """Recorded steps are this far apart afterwards, further when the budget is overdrawn; odd, for optimizers take turns."""
-BUDGET = 0.004
+BUDGET = 0.003
 """Largest share of the training's time that recording may take, after the dense steps, and looking at it at rest."""
-LOOK_SECONDS = 20e-6
+LOOK_SECONDS = 40e-6
 """Processor time that looking at a step at rest takes."""
 MOST_STRIDE = 9
 """Steps at rest of which one is looked at, at most."""
@@ -200,7 +200,7 @@ class Session:
 
     def rest(self) -> None:
         """Take off whatever only recorded steps need, unless code is compiled, which would be compiled again."""
-        if not self.resting and not self.held and self.active and _compiled() == self._compiled_before:
+        if not self.resting and not self.held and self.active and not self.has_compiled:
             self.resting = True
             with self.measured():
                 for act in self.on_rest:
@@ -214,6 +214,11 @@ class Session:
             with self.measured():
                 for act in self.on_wake:
                     act()
+
+    @property
+    def has_compiled(self) -> bool:
+        """Whether code was compiled since watching began."""
+        return _compiled() != self._compiled_before
 
     @property
     def renewed(self) -> bool:
