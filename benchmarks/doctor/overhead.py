@@ -1,14 +1,15 @@
-"""Slow-down and memory of a training step under the doctor, on three models, in less than five minutes.
+"""Slow-down and memory of a training step under the doctor, on three models.
 
-    python benchmarks/doctor/overhead.py [--seconds 60] [--threads 1] [--clock wall|processor] [--only MODEL ...]
+    python benchmarks/doctor/overhead.py [--seconds 60] [--families 8] [--threads 1] [--clock wall|processor] [--only MODEL ...]
     python benchmarks/doctor/overhead.py --fixed
 
 Three forks of one process train the same model: plain, watched, and plain again. They work in turn, each for a block of
 half a second while the others wait, so that the machine's drift hits all alike, and each block is compared with the one
 before it of the same round. The two plain forks against each other are the noise floor: what differs by less means
-nothing. Before anything is timed the watched fork trains through what costs once: the dense first steps, and what the
+nothing. Where a fork's memory happens to lie makes a step of a millisecond faster or slower by percents for as long as it
+lives: the seconds are shared by several families of three forks, and the spread is told over the families too. Before anything is timed the watched fork trains through what costs once: the dense first steps, and what the
 watches of the data may take before they are held to a share. That is told apart, in seconds. What is measured is the
-rest of a long training, recorded steps included: `median` is that of the blocks, `whole` the time of all blocks together.
+rest of a long training, recorded steps included: `median` is that of the families, `whole` the time of all blocks together.
 Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
 With `--fixed`: microseconds that watching adds to a step that hardly computes, long after everything that is done once;
 the same for every model. Results with date and machine are kept in `overhead.md`.
@@ -120,10 +121,10 @@ class Fork:
         os.waitpid(self._child, 0)
 
 
-def measure(
+def train_family(
     make: Callable[[], tuple[nn.Module, Step]], seconds: float, warm: int, clock: Callable[[], float]
-) -> dict[str, float]:
-    """Train the three forks in turn for so many seconds; returns times and ratios."""
+) -> tuple[list[list[float]], float]:
+    """Train three forks in turn for so many seconds; returns seconds a step of each block, and what is done once."""
     torch.manual_seed(0)
     model, step = make()
     forks, warming = [], []
@@ -137,21 +138,50 @@ def measure(
         blocks.append([fork.train(steps) for fork in forks])
     for fork in forks:
         fork.end()
-    slower = sorted(watched / ((one + two) / 2) - 1 for one, watched, two in blocks)
-    agree = sorted(two / one - 1 for one, _, two in blocks)
-    one, watched, two = (sum(column) for column in zip(*blocks, strict=True))
+    return blocks, warming[1] - (warming[0] + warming[2]) / 2
+
+
+def measure(
+    make: Callable[[], tuple[nn.Module, Step]],
+    seconds: float,
+    families: int,
+    warm: int,
+    clock: Callable[[], float],
+) -> dict[str, float]:
+    """Share the seconds among so many families of forks; returns times and ratios."""
+    found = [train_family(make, seconds / families, warm, clock) for _ in range(families)]
+    blocks = [block for rows, _ in found for block in rows]
     return {
         "rounds": len(blocks),
         "step_ms": 1000 * statistics.median(row[0] for row in blocks),
-        "median": statistics.median(slower),
-        "low": slower[len(slower) // 4],
-        "high": slower[-1 - len(slower) // 4],
-        "whole": watched / ((one + two) / 2) - 1,
-        "agree": statistics.median(agree),
-        "agree_low": agree[len(agree) // 4],
-        "agree_high": agree[-1 - len(agree) // 4],
-        "agree_whole": two / one - 1,
-        "once": warming[1] - (warming[0] + warming[2]) / 2,
+        "once": statistics.median(once for _, once in found),
+        **spread("", [_ratio(rows, _slower) for rows, _ in found], _ratio(blocks, _slower)),
+        **spread("agree_", [_ratio(rows, _disagree) for rows, _ in found], _ratio(blocks, _disagree)),
+    }
+
+
+def _slower(one: float, watched: float, two: float) -> float:
+    return watched / ((one + two) / 2) - 1
+
+
+def _disagree(one: float, _: float, two: float) -> float:
+    return two / one - 1
+
+
+def _ratio(blocks: list[list[float]], of: Callable[[float, float, float], float]) -> float:
+    """A ratio of the time of all blocks together."""
+    one, watched, two = (sum(column) for column in zip(*blocks, strict=True))
+    return of(one, watched, two)
+
+
+def spread(name: str, families: list[float], whole: float) -> dict[str, float]:
+    """Median and quartiles over the families, and what they give together."""
+    ordered = sorted(families)
+    return {
+        f"{name}median": statistics.median(ordered),
+        f"{name}low": ordered[len(ordered) // 4],
+        f"{name}high": ordered[-1 - len(ordered) // 4],
+        f"{name}whole": whole,
     }
 
 
@@ -196,6 +226,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of timing, for each model")
+    parser.add_argument(
+        "--families",
+        type=int,
+        default=8,
+        help="of forks, each with memory of its own, that share the seconds",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="MODEL")
@@ -215,10 +251,10 @@ def main() -> None:
     for name in given.only:
         make, warm = CASES[name]
         plain, watched = memory_of(make, False), memory_of(make, True)
-        found = measure(make, given.seconds, warm, CLOCKS[given.clock])
+        found = measure(make, given.seconds, given.families, warm, CLOCKS[given.clock])
         print(
             "| {} | {step_ms:.2f} ms | {median:+.1%} ({low:+.1%} to {high:+.1%}), {whole:+.1%} "
-            "| {agree:+.1%} ({agree_low:+.1%} to {agree_high:+.1%}), {agree_whole:+.1%}, {rounds} rounds "
+            "| {agree_median:+.1%} ({agree_low:+.1%} to {agree_high:+.1%}), {agree_whole:+.1%}, {rounds} rounds "
             "| {once:.2f} | {:.0f} | {:.0f} |".format(name, plain, watched, **found),
             flush=True,
         )

@@ -11,7 +11,7 @@ from trivet.doctor.source import Place, places_of_stack, statement
 
 MET = "trivet.doctor.step"
 """Key under which a node knows the step of the first walk that met it."""
-DELICATE = ("Log", "Sqrt", "Rsqrt", "Reciprocal", "Div", "Pow", "Exp", "Acos", "Asin")
+DELICATE = ("Log", "Sqrt", "Rsqrt", "Reciprocal", "Div", "Pow", "Exp", "Acos", "Asin", "Softmax")
 
 SQUASHING = ("Sigmoid", "Tanh")
 RESHAPES = (

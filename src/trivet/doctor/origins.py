@@ -84,6 +84,68 @@ def element_at(place: Place | None, index: int) -> Place | None:
     return None
 
 
+def selected_at(place: Place | None) -> Place | None:
+    """Return where the parameters are selected that an optimizer made at a place is given.
+
+    That is the first line that fills the list which it is given, or the first comprehension or condition of the function
+    of the same file that makes what it is given. `None` where they are named at the place itself.
+    """
+    for call, scope, tree, statement in _calls_at(place):
+        if not call.args:
+            continue
+        given = call.args[0]
+        name = _root(given)
+        if isinstance(given, ast.Call) and isinstance(given.func, ast.Name):
+            function = next(
+                (n for n in ast.walk(tree) if isinstance(n, Function) and n.name == given.func.id), None
+            )
+            made = _selection(function) if function is not None else None
+        else:
+            first = next((s for s in _statements(scope) if name in _given(s) and _is_filled(s)), None)
+            made = first if first is not None and first.lineno < statement.lineno else None
+        if made is not None:
+            return _place_in(place, made)
+    return None
+
+
+def deaf_train_at(code: CodeType) -> Place | None:
+    """Return where a module's own `train(self, mode)` calls that of its base class without handing the mode on."""
+    function = _function(code)
+    if function is None or len(function.args.args) < 2:
+        return None
+    mode = function.args.args[1].arg
+    for node in ast.walk(function):
+        if (
+            not isinstance(node, ast.Call)
+            or not isinstance(node.func, ast.Attribute)
+            or node.func.attr != "train"
+        ):
+            continue
+        base = node.func.value
+        if isinstance(base, ast.Call) and getattr(base.func, "id", "") == "super":
+            handed = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+            return None if mode in handed else _place(code.co_filename, node)
+    return None
+
+
+def _is_filled(statement: ast.stmt) -> bool:
+    """Whether a statement adds to a list, or makes one by a comprehension."""
+    return isinstance(statement, (ast.Expr, ast.AugAssign)) or _selects(statement)
+
+
+def _selects(statement: ast.stmt) -> bool:
+    comprehensions = [
+        n for n in _own_expressions(statement) if isinstance(n, (ast.ListComp, ast.GeneratorExp))
+    ]
+    return any(part.ifs for node in comprehensions for part in node.generators)
+
+
+def _selection(function: Function) -> ast.AST | None:
+    """The last of the first run of statements of a function that select, or the first that does under a condition."""
+    chosen = [s for s in _statements(function) if _selects(s) or isinstance(s, ast.If)]
+    return chosen[min(1, len(chosen) - 1)] if chosen else None
+
+
 def value_at(place: Place | None, argument: int = 0) -> Place | None:
     """Return where the value is made that is an argument, the first by default, of a call at a place.
 

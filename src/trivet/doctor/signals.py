@@ -54,6 +54,7 @@ class RandomTrace:
         asked: Whether the call itself says that it is in training mode.
         noise: Whether it is noise that a module's own code draws, and only adds on.
         averaged: Whether the model was given the same input several times on end, as for a mean over draws.
+        mask: Whether that noise is zeros and ones, as dropout draws them, which nothing outside the forward sees.
     """
 
     function: str
@@ -64,6 +65,7 @@ class RandomTrace:
     asked: bool = False
     noise: bool = False
     averaged: bool = False
+    mask: bool = False
 
 
 @dataclass

@@ -135,6 +135,7 @@ class ModelTrace:
         unseen_in_train: Such phases in train mode that began with samples which were not trained on.
         called_at: Names of parts that some parameters without any gradient are in -> where they are called.
         evaluation_place: Where the first such phase in train mode was called.
+        deaf_train: Where its own `train(mode)` calls that of its base class without the mode.
         new_norms: Batch norms whose statistics were those of new layers when a copy that is not trained itself, but
             whose weights move, was evaluated.
         follows_at: Where the weights of such a copy are written.
@@ -166,6 +167,7 @@ class ModelTrace:
     unseen_in_train: int = 0
     evaluations_in_eval: int = 0
     evaluation_place: Place | None = None
+    deaf_train: Place | None = None
     new_norms: int = 0
     follows_at: Place | None = None
     fed_at: Place | None = None
@@ -181,7 +183,7 @@ class ModelTrace:
 
 @dataclass
 class RepeatedModule:
-    """One module with parameters in several places of a container."""
+    """One module with parameters in several places of a container; `shallow` when only its parts are the same objects."""
 
     container: str
     container_kind: str
@@ -189,3 +191,4 @@ class RepeatedModule:
     times: int
     parameters: int
     place: Place | None = None
+    shallow: bool = False

@@ -10,6 +10,8 @@ from trivet.doctor.trace_data import BoxTrace
 
 SURE_BOXES = 20
 """Boxes of which some would reach over the border of the picture, were their corners taken for centres."""
+MOSTLY = 0.5
+"""Share of boxes that end before they begin, from which on not some boxes are wrong, but the format of all."""
 OFTEN = 20
 """Targets a class, on average, from which on one that never occurs is no chance."""
 TORCHVISION_BOXES = "positive height and width"
@@ -62,6 +64,13 @@ def _meant_format(boxes: BoxTrace) -> str:
         return "(x, y, width, height)"
     if centre:
         return "(centre x, centre y, width, height)"
+    if (
+        boxes.boxes >= SURE_BOXES
+        and boxes.inverted >= MOSTLY * boxes.boxes
+        and boxes.as_size + boxes.as_centre
+    ):
+        sized = boxes.as_size > boxes.as_centre
+        return "(x, y, width, height)" if sized else "(centre x, centre y, width, height)"
     return ""
 
 

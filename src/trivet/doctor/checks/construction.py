@@ -88,20 +88,29 @@ def repeated_module(trace: Trace) -> Iterator[Finding]:
                 yield _shared_norm(seen)
                 continue
             multiplied = seen.place is not None and multiplies_a_list(seen.place.code)
-            sure = multiplied or seen.container_kind == "Sequential"
+            sure = multiplied or seen.shallow or seen.container_kind == "Sequential"
             yield Finding(
                 "repeated-module",
                 "warning" if sure else "note",
-                f"`{seen.container}` holds one {seen.kind} {seen.times} times: its {count_text(seen.parameters)} "
-                "parameters are shared",
+                f"`{seen.container}` holds "
+                + (
+                    f"{seen.times} shallow copies of one {seen.kind}"
+                    if seen.shallow
+                    else f"one {seen.kind} {seen.times} times"
+                )
+                + f": its {count_text(seen.parameters)} parameters are shared",
                 where(seen.place, seen.container),
                 {"times": seen.times, "parameters": seen.parameters, "list_multiplied": multiplied},
                 "multiplying a list repeats the reference, not the module"
                 if multiplied
+                else "`copy.copy` makes a new shell around the same layers"
+                if seen.shallow
                 else "one object is reused",
-                f"make a new one each time: `[{seen.kind}(...) for _ in range({seen.times})]`",
+                "copy with `copy.deepcopy`, or make a new one each time"
+                if seen.shallow
+                else f"make a new one each time: `[{seen.kind}(...) for _ in range({seen.times})]`",
                 patch=replace_expression(seen.place, _made_anew) if multiplied else None,
-                verdict="proven" if multiplied else "suspected",
+                verdict="proven" if multiplied or seen.shallow else "suspected",
             )
 
 

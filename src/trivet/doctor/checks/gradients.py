@@ -142,6 +142,7 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
         what = "`backward()` is never called" if not backward.calls else "the loss reaches no parameter"
         yield _detached(cut or backward.place or stepping[0].step_place, what, empty, bool(cut))
         return
+    yield from _never_with_gradient(trace)
     for term in backward.constant_terms:
         yield Finding(
             "loss-detached",
@@ -154,6 +155,27 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
             else "it is computed from the model, but has lost its graph",
             "compute the term with gradients: without `no_grad` around it, and without `detach`; or leave it out of the "
             "loss, if it is only to be watched",
+            verdict="proven",
+        )
+
+
+def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
+    """All that an optimizer trains is called, but never with gradients, while another one's gets some."""
+    for i, optimizer in enumerate(trace.optimizers):
+        held = [p for p in trace.parameters if i in p.optimizers and p.requires_grad and not p.gone]
+        idle = [p for p in held if p.called and not p.called_with_gradient and not p.with_gradient]
+        if optimizer.steps < 3 or not held or len(idle) < len(held) or any(p.observed < 3 for p in held):
+            continue
+        cut = next((p.cut for p in held if p.cut is not None), None)
+        name = held[0].model or optimizer.kind
+        yield Finding(
+            "loss-detached",
+            "error",
+            f"no gradient ever reaches `{name}`, which the {optimizer.kind} of {optimizer.steps} steps is to train",
+            where(cut or optimizer.step_place, name),
+            {"optimizer": optimizer.kind, "steps": optimizer.steps, "cut": str(cut) if cut else None},
+            f"`{name}` is called with gradients switched off" + (f" at {cut} (`{cut.code}`)" if cut else ""),
+            "call it with gradients where it is trained; `no_grad` is for sampling and for evaluating",
             verdict="proven",
         )
 

@@ -100,7 +100,8 @@ def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
         if model.evaluations_in_train > 0.5 * trace.steps:  # a pass of every step, as for pseudo-labels
             continue
         mostly = not model.ever_eval or model.unseen_in_train > model.evaluations_in_eval
-        place = model.evaluation_place
+        deaf = model.deaf_train
+        place = deaf or model.evaluation_place
         yield Finding(
             "validates-in-train-mode",
             "error" if mostly and model.unseen_in_train else "note",
@@ -109,8 +110,15 @@ def validates_in_train_mode(trace: Trace) -> Iterator[Finding]:
             where(place, model.name),
             {"in_train": model.evaluations_in_train, "in_eval": model.evaluations_in_eval}
             | {"on_unseen_samples": model.unseen_in_train},
-            "dropout still acts, and batch norm normalises by (and learns from) the validation data",
-            f"call `{model.name}.eval()` before evaluating, and `{model.name}.train()` after",
+            "dropout still acts, and batch norm normalises by (and learns from) the validation data"
+            + (
+                "; `eval()` calls the module's own `train(False)`, which puts it into train mode all the same"
+                if deaf
+                else ""
+            ),
+            "hand the mode on: `super().train(mode)`"
+            if deaf
+            else f"call `{model.name}.eval()` before evaluating, and `{model.name}.train()` after",
             verdict="proven",
         )
 

@@ -163,7 +163,8 @@ def _spread_by_hand(trace: Trace) -> Iterator[Finding]:
         yield Finding(
             "loss-broadcast",
             "error",
-            f"outputs {_shape(spread.output_shape)} less targets {_shape(spread.target_shape)} make ({n}, {n}): "
+            f"outputs {_shape(spread.output_shape)} less targets {_shape(spread.target_shape)} make "
+            f"{_shape([n, n, *min(spread.output_shape, spread.target_shape, key=len)[1:]])}: "
             "each output with every target",
             where(spread.place, "loss"),
             {"output_shape": spread.output_shape, "target_shape": spread.target_shape, "calls": spread.calls},

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from trivet.doctor.checks.common import count_text, listed, need_steps, parts_of, where
 from trivet.doctor.finding import Finding
+from trivet.doctor.origins import selected_at
 from trivet.doctor.patches import is_bound, name_called, replace_expression
 from trivet.doctor.source import Place
 from trivet.doctor.trace import OptimizerTrace, Trace
@@ -70,7 +71,7 @@ def _not_in_optimizer(trace: Trace, model: str, lost: list[ParameterTrace]) -> F
     stepping = [trace.optimizers[i] for i in held if trace.optimizers[i].steps]
     optimizer = stepping[-1] if stepping else None  # of several phases, the one of now
     later = _made_later(lost, trace.optimizers.index(optimizer), trace) if optimizer else None
-    place = later or (optimizer.place if optimizer else lost[0].place)
+    place = later or (selected_at(optimizer.place) or optimizer.place if optimizer else lost[0].place)
     count = sum(p.count for p in lost)
     title = f"{listed(parts)} ({count_text(count)} parameters) {'is' if len(parts) == 1 else 'are'} in no optimizer"
     if share is not None:
@@ -166,6 +167,8 @@ def foreign_parameter_in_optimizer(trace: Trace) -> Iterator[Finding]:
             )
         ]
         missing = _left_out(trace)
+        if not missing:  # then no other copy is trained in their place
+            foreign = [p for p in foreign if p.gone or not p.called]
         if not foreign or not used or not optimizer.steps:
             continue
         same = len({tuple(p.shape) for p in foreign} & {tuple(p.shape) for p in missing})

@@ -9,6 +9,7 @@ from trivet.doctor.checks.common import NotCheckedError, falls, need_steps, wher
 from trivet.doctor.checks.gradients import IN_PLACE, vanishing_gradient
 from trivet.doctor.finding import Finding
 from trivet.doctor.patches import name_called, replace_expression, statement_at
+from trivet.doctor.signals import LayerTrace
 from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
 
@@ -20,6 +21,8 @@ PURE = 0.85
 CLASSIFYING = {"cross_entropy", "nll_loss"}
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
+FADED = 1e-3
+"""Share of the size of the first layer's outputs that those of the last but one must have in a new network."""
 
 
 def dead_relu(trace: Trace) -> Iterator[Finding]:
@@ -71,6 +74,10 @@ def signal_collapse(trace: Trace) -> Iterator[Finding]:
         if len(layers) < 4:
             continue
         kept = [median(layer.diversity[len(layer.diversity) // 2 :]) for layer in layers]
+        faded = _faded(trace, model.name, layers)
+        if faded is not None:
+            yield faded
+            continue
         start = max(kept[:2])
         begun = [layer.diversity[0] for layer in layers]
         if start <= 0.02 or kept[-1] > COLLAPSED * start or not layers[-1].scale[-1]:
@@ -89,11 +96,33 @@ def signal_collapse(trace: Trace) -> Iterator[Finding]:
         )
 
 
+def _faded(trace: Trace, model: str, layers: list[LayerTrace]) -> Finding | None:
+    """The outputs of a new network get smaller from layer to layer, until hardly anything is left."""
+    first, last = layers[0].scale[0], layers[-2].scale[0]  # the very last one may be made to begin at 0
+    if not 0 < last <= FADED * first:
+        return None
+    falling = [b.scale[0] / a.scale[0] for a, b in pairwise(layers[:-1]) if a.scale[0]]
+    at = 1 + min(range(len(falling)), key=falling.__getitem__)
+    weight = next((p for p in trace.parameters if p.name == f"{layers[at].name}.weight"), None)
+    return Finding(
+        "signal-collapse",
+        "error",
+        f"the outputs of `{model}` have faded: those of its first layer are of size {first:.1e}, those of "
+        f"`{layers[-2].name}` {last:.1e} in the new network",
+        where((weight.filled if weight is not None else None) or layers[at].place, layers[at].name),
+        {"first": first, "last": last, "layers": len(layers), "shrinks": median(falling)},
+        f"the initial weights are too small: each layer makes of its input {median(falling):.2g} of its size, and "
+        "gradients shrink with it",
+        "initialise for the activation (`nn.init.kaiming_normal_`), or add normalisation or skip connections",
+        verdict="proven",
+    )
+
+
 def random_in_eval(trace: Trace) -> Iterator[Finding]:
     """Dropout that acts although the model is in eval mode."""
     yield from _noise_in_eval(trace)
     for seen in trace.random:
-        if seen.noise:
+        if seen.noise and (not seen.mask or seen.averaged):
             continue
         trained = any(m.name == seen.model and m.trained for m in trace.models) or not seen.model
         if not trained:
@@ -101,7 +130,8 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
         yield Finding(
             "random-in-eval",
             "note" if seen.asked else "error",
-            f"dropout acts while `{seen.model or 'the model'}` is in eval mode ({seen.calls} times)",
+            f"{'a random mask' if seen.mask else 'dropout'} acts while `{seen.model or 'the model'}` is in eval mode "
+            f"({seen.calls} times)",
             where(seen.place, seen.model or None),
             {"calls": seen.calls, "function": seen.function, "made_in_forward": seen.unregistered},
             "the forward makes a new `nn.Dropout`, which is always in train mode"
@@ -109,11 +139,13 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
             else f"`{seen.function}` does not know the mode of the module that calls it",
             "make the layer in `__init__` (`self.drop = nn.Dropout(p)`)"
             if seen.unregistered
+            else "draw it `if self.training` only (`stochastic_depth(..., training=self.training)`)"
+            if seen.mask
             else "pass `dropout_p=p if self.training else 0.0`"
             if seen.function.startswith("scaled")
             else "pass `training=self.training`, or use an `nn.Dropout` made in `__init__`",
             patch=None
-            if seen.unregistered or seen.asked
+            if seen.unregistered or seen.asked or seen.mask
             else replace_expression(seen.place, _knowing_the_mode),
             verdict="proven",
         )
@@ -127,6 +159,7 @@ def _noise_in_eval(trace: Trace) -> Iterator[Finding]:
     for seen in trace.random:
         if (
             not seen.noise
+            or seen.mask
             or seen.averaged
             or not any(m.name == seen.model and m.trained for m in trace.models)
         ):

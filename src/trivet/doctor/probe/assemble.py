@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from trivet.doctor.exceptions import describe_exception
-from trivet.doctor.origins import element_at, keyed_at, value_at
+from trivet.doctor.origins import deaf_train_at, element_at, keyed_at, value_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.source import Place
@@ -146,6 +146,8 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         root = record.ref()
         if root is not None:
             owner.called_at = _calls_of(probe, root, owner.name, without)
+            switch = getattr(type(root).train, "__code__", None)
+            owner.deaf_train = deaf_train_at(switch) if switch is not None else None
         if record.input is not None:
             record.input.model = owner.name
             trace.inputs.append(record.input)

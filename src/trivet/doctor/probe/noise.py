@@ -14,6 +14,8 @@ from trivet.doctor.signals import RandomTrace
 from trivet.doctor.source import Place, place_of_frame, user_frames
 
 DRAWS = ("randn", "randn_like", "rand", "rand_like", "normal")
+MASKS = ("bernoulli", "bernoulli_")
+"""What draws zeros and ones: a mask, where nothing learned says how likely they are."""
 MOST_PLACES = 32
 MANY = 3
 """Calls with the same input one after the other that are an average over draws, meant so."""
@@ -23,7 +25,8 @@ class NoiseWatch:
     """Records lines of a module's forward that draw noise in eval mode as in training.
 
     Noise that the backward pass needs again, such as that which a variational model scales by what it has learnt, is
-    part of the model; noise that is only added on leaves no trace in the graph, and is gone after the forward.
+    part of the model; noise that is only added on leaves no trace in the graph, and is gone after the forward. Masks of
+    zeros and ones are what dropout draws, whatever holds them.
     """
 
     def __init__(self, session: Session, names: dict[int, str]) -> None:
@@ -32,6 +35,8 @@ class NoiseWatch:
         self.random: dict[Place, RandomTrace] = {}
         self._drawn: list[tuple[Place, weakref.ref[torch.Tensor]]] = []
         self._loose: dict[Place, bool] = {}
+        self._masks: set[Place] = set()
+        self._shown: list[tuple[RandomTrace, weakref.ref[torch.Tensor]]] = []
         self._given: weakref.ref[torch.Tensor] | None = None
         self._again = self._step = 0
 
@@ -39,11 +44,13 @@ class NoiseWatch:
         """Wrap what draws."""
         for name in DRAWS:
             patches.wrap(torch, name, partial(self._wrap, name))
-        patches.wrap(torch.Tensor, "normal_", partial(self._wrap, "normal_"))
+        for name in ("normal_", "bernoulli_", "bernoulli"):
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
+        patches.wrap(torch, "bernoulli", partial(self._wrap, "bernoulli"))
 
     def traces(self) -> list[RandomTrace]:
         """Return the lines whose noise is only added on in training, and drawn in eval mode, too."""
-        return [trace for place, trace in self.random.items() if self._loose.get(place)]
+        return [trace for place, trace in self.random.items() if self._loose.get(place) and trace.calls]
 
     def before_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count calls with the same input one after the other."""
@@ -60,8 +67,13 @@ class NoiseWatch:
 
     def after_root(self, *_: Any) -> None:
         """Is the noise of this forward still held, by its graph or by the model?"""
+        for trace, ref in self._shown:
+            trace.calls += (
+                ref() is None
+            )  # else the model gives its mask away, as one that fills in what it hides
+        self._shown.clear()
         for place, ref in self._drawn:
-            self._loose[place] = self._loose.get(place, True) and ref() is None
+            self._loose[place] = self._loose.get(place, True) and (place in self._masks or ref() is None)
         self._drawn.clear()
 
     def _wrap(self, name: str, original: Any) -> Any:
@@ -74,8 +86,10 @@ class NoiseWatch:
             gradient = torch.is_grad_enabled()
             if (gradient and not session.recording) or not session.active or compiling():
                 return value
-            with session.measured():
-                self._note(name, value, gradient=gradient)
+            learned = any(isinstance(given, torch.Tensor) and given.requires_grad for given in args)
+            if name not in MASKS or not learned:
+                with session.measured():
+                    self._note(name, value, gradient=gradient)
             return value
 
         return draw
@@ -91,8 +105,13 @@ class NoiseWatch:
         if gradient:
             if module.training and len(self._loose) < MOST_PLACES:
                 self._drawn.append((place, weakref.ref(value)))
+                if name in MASKS:
+                    self._masks.add(place)
         elif not module.training and not held.training and self._loose.get(place):
             if place not in self.random:
                 name_of_root = self.names.get(id(unwrapped(module)), "")
-                self.random[place] = RandomTrace(name, place, name_of_root, noise=True)
-            self.random[place].calls += 1
+                self.random[place] = RandomTrace(name, place, name_of_root, noise=True, mask=name in MASKS)
+            if name in MASKS:
+                self._shown.append((self.random[place], weakref.ref(value)))
+            else:
+                self.random[place].calls += 1

@@ -77,6 +77,9 @@ def _examine(name: str, node: Any) -> str | None:
             if bool(torch.isinf(node._saved_result).any())
             else None
         )
+    if name.startswith("SoftmaxBackward"):
+        empty = bool(torch.isnan(node._saved_result).any())
+        return "a softmax over nothing but minus infinity" if empty else None
     if name.startswith(("AcosBackward", "AsinBackward")):
         edge = bool((node._saved_self.abs() >= 1).any())
         return "the derivative of the arc is infinite at 1" if edge else None

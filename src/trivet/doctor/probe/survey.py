@@ -253,6 +253,31 @@ class Survey:
                 model.repeated.append(
                     RepeatedModule(name, type(container).__name__, kind, counts[id(child)], size, place)
                 )
+        self._note_shallow(model, name, container)
+
+    def _note_shallow(self, model: ModelTrace, name: str, container: Any) -> None:
+        """Distinct layers of a container that hold the same parts, as shallow copies of one do."""
+        alike: dict[tuple[int, ...], dict[int, nn.Module]] = {}
+        for child in container._modules.values():
+            parts = tuple(id(part) for part in child.children()) if child is not None else ()
+            if parts:
+                alike.setdefault(parts, {})[id(child)] = child
+        for copies in alike.values():
+            first = next(iter(copies.values()))
+            size = sum(p.numel() for p in first.parameters() if not is_lazy(p))
+            if len(copies) > 1 and size and not any(seen.container == name for seen in model.repeated):
+                place = self.modules.place_of(container)
+                model.repeated.append(
+                    RepeatedModule(
+                        name,
+                        type(container).__name__,
+                        type(first).__name__,
+                        len(copies),
+                        size,
+                        place,
+                        shallow=True,
+                    )
+                )
 
 
 def multiplies_a_list(code: str) -> bool:

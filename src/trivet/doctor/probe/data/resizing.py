@@ -20,8 +20,10 @@ AVERAGING = ("linear", "bilinear", "bicubic", "trilinear", "area")
 MOST_IDS = 64
 MOST_DIGESTS = 20_000
 PREFIX = "resize|"
-WHOLE_MAPS = ("interpolate", "cv2.resize")
-"""Functions that map the whole of what they are given onto the whole of what they return."""
+WARPS = {"warpAffine": 4, "warpPerspective": 4, "remap": 3}
+"""Functions of OpenCV that move pixels -> where among their arguments the interpolation stands."""
+WHOLE_MAPS = ("interpolate", "cv2.resize", *(f"cv2.{name}" for name in WARPS))
+"""Functions of which is known where in what they are given each value of what they return comes from."""
 
 
 class ResizeWatch:
@@ -36,7 +38,7 @@ class ResizeWatch:
         self._targets: set[int] = set()
 
     def install(self, patches: Patches) -> None:
-        """Wrap `interpolate`, `grid_sample`, and the `resize` of Pillow and OpenCV once they are imported."""
+        """Wrap `interpolate`, `grid_sample`, the `resize` of Pillow, and that and the warps of OpenCV once imported."""
         patches.wrap(F, "interpolate", partial(self._wrap, "interpolate", _of_torch))
         patches.wrap(F, "grid_sample", partial(self._wrap, "grid_sample", _of_grid))
         after_import(
@@ -46,11 +48,13 @@ class ResizeWatch:
                 module.Image, "resize", partial(self._wrap, "Image.resize", _of_pillow)
             ),
         )
-        after_import(
-            patches,
-            "cv2",
-            lambda module: patches.wrap(module, "resize", partial(self._wrap, "cv2.resize", _of_numpy)),
-        )
+        after_import(patches, "cv2", partial(self._wrap_opencv, patches))
+
+    def _wrap_opencv(self, patches: Patches, module: Any) -> None:
+        patches.wrap(module, "resize", partial(self._wrap, "cv2.resize", _of_numpy))
+        for name, position in WARPS.items():
+            read = partial(_of_warp, getattr(module, name), position)
+            patches.wrap(module, name, partial(self._wrap, f"cv2.{name}", read))
 
     def on_loss(self, function: str, target: torch.Tensor) -> None:
         """Take the maps that a classifying loss is given."""
@@ -188,6 +192,25 @@ def _of_numpy(
     ):
         return None
     return torch.tensor(given.astype("float32"))[None], torch.tensor(value.astype("float32"))[None]
+
+
+def _of_warp(
+    warp: Any, position: int, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The map as it would be without averaging, and as it was made; OpenCV's flags hold the interpolation in 3 bits."""
+    key = "interpolation" if position == 3 else "flags"
+    flags = int(kwargs.get(key, args[position] if len(args) > position else 1))
+    given = args[0] if args else kwargs.get("src")
+    if given is None or flags & 7 == 0 or getattr(given, "ndim", 0) != 2 or given.dtype.kind not in "iuf":
+        return None
+    if given.size > 1 << 22 or _many_values(torch.tensor(given.astype("float32"))):
+        return None
+    nearest = (
+        warp(*args[:position], flags & ~7, *args[position + 1 :], **kwargs)
+        if len(args) > position
+        else (warp(*args, **{**kwargs, key: flags & ~7}))
+    )
+    return torch.tensor(nearest.astype("float32"))[None], torch.tensor(value.astype("float32"))[None]
 
 
 def _many_values(values: torch.Tensor) -> bool:

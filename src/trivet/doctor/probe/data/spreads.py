@@ -1,4 +1,4 @@
-"""Watches differences of outputs and targets that broadcast (n, 1) against (n,)."""
+"""Watches differences of outputs and targets that broadcast (n, 1, ...) against (n, ...)."""
 
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ class SpreadWatch:
                 and isinstance(other, torch.Tensor)
             ):
                 a, b = one.shape, other.shape
-                if {len(a), len(b)} == {1, 2} and one.requires_grad != other.requires_grad:
+                if abs(len(a) - len(b)) == 1 and one.requires_grad != other.requires_grad:
                     watch._note(one, other)
             return original(one, other, *args, **kwargs)
 
@@ -46,9 +46,9 @@ class SpreadWatch:
 
     def _note(self, one: torch.Tensor, other: torch.Tensor) -> None:
         output, target = (one, other) if one.requires_grad else (other, one)
-        column, row = (output, target) if output.ndim == 2 else (target, output)
-        n = len(row)
-        if n < 2 or column.shape != (n, 1):
+        column, row = (output, target) if output.ndim > target.ndim else (target, output)
+        n = len(row) if row.ndim else 0
+        if n < 2 or column.shape != (n, 1, *row.shape[1:]):
             return
         made_by = output.grad_fn.name() if output.grad_fn is not None else ""
         if column is output and (not made_by or any(word in made_by for word in DELIBERATE)):
