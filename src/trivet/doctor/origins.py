@@ -22,6 +22,7 @@ CONVERSIONS = frozenset(
     }
 )
 """Calls that hand on what they are given: the statement that makes it is meant."""
+ORDERING = ("sorted", "sort", "argsort", "shuffle", "randperm", "permutation", "flip", "reversed", "sample")
 GROWING = ("append", "extend", "insert")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -106,6 +107,18 @@ def selected_at(place: Place | None) -> Place | None:
         if made is not None:
             return _place_in(place, made)
     return None
+
+
+def reordered_at(code: CodeType) -> Place:
+    """Return where a function puts something into another order, or else where it begins."""
+    function = _function(code)
+    for statement in _statements(function) if function is not None else ():
+        for node in _own_expressions(statement):
+            called = node.func if isinstance(node, ast.Call) else None
+            if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in ORDERING:
+                return _place(code.co_filename, statement)
+    line = code.co_firstlineno
+    return Place(code.co_filename, line, linecache.getline(code.co_filename, line).strip(), code.co_name)
 
 
 def deaf_train_at(code: CodeType) -> Place | None:

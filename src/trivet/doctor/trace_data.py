@@ -241,6 +241,67 @@ class SpreadTrace:
 
 
 @dataclass
+class AxisTrace:
+    """An attention or recurrent layer: calls, and those in which the samples lay along the axis that it takes for positions.
+
+    Args:
+        kind: Name of its class.
+        shape, batch: Of the last such call: what it was given, and how many samples the model was given.
+    """
+
+    kind: str
+    place: Place | None
+    batch_first: bool
+    calls: int = 0
+    wrong: int = 0
+    shape: list[int] = field(default_factory=list)
+    batch: int = 0
+
+
+@dataclass
+class RepeatedDrawTrace:
+    """A line that draws random numbers for samples of training: how often, and how many different ones."""
+
+    place: Place
+    draws: int = 0
+    different: int = 0
+
+
+@dataclass
+class TwinTrace:
+    """A line that seeds with the same number twice for a sample, so that two transforms draw alike.
+
+    Args:
+        pairs, apart: How often it did, and how often the second one drew something else at once.
+        first, second: The functions that drew, of such a pair.
+    """
+
+    place: Place
+    pairs: int = 0
+    apart: int = 0
+    first: list[str] = field(default_factory=list)
+    second: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SplitTrace:
+    """A split of samples into two parts: size of the second, how many of it are in the first too, values of a sample."""
+
+    place: Place | None
+    size: int
+    shared: int
+    values: int
+
+
+@dataclass
+class CollateTrace:
+    """A function that makes batches in which parts of one sample stand at different places, and in how many it did."""
+
+    place: Place
+    batches: int = 0
+
+
+@dataclass
 class PairTrace:
     """Pictures and their target maps in training: how well one explains the other (squared correlation).
 
@@ -337,6 +398,11 @@ class DataTrace:
     mixes: list[MixTrace] = field(default_factory=list)
     views: list[ViewTrace] = field(default_factory=list)
     spreads: list[SpreadTrace] = field(default_factory=list)
+    axes: list[AxisTrace] = field(default_factory=list)
+    repeated_draws: list[RepeatedDrawTrace] = field(default_factory=list)
+    twins: list[TwinTrace] = field(default_factory=list)
+    splits: list[SplitTrace] = field(default_factory=list)
+    collates: list[CollateTrace] = field(default_factory=list)
     pairs: PairTrace = field(default_factory=PairTrace)
     scales: list[ScaleTrace] = field(default_factory=list)
     memory: MemoryTrace = field(default_factory=MemoryTrace)

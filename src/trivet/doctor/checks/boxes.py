@@ -12,6 +12,8 @@ SURE_BOXES = 20
 """Boxes of which some would reach over the border of the picture, were their corners taken for centres."""
 MOSTLY = 0.5
 """Share of boxes that end before they begin, from which on not some boxes are wrong, but the format of all."""
+OFTEN_FLAT = 0.05
+"""Share of the boxes of batches without a size, from which on annotations alone do not explain them."""
 OFTEN = 20
 """Targets a class, on average, from which on one that never occurs is no chance."""
 TORCHVISION_BOXES = "positive height and width"
@@ -80,6 +82,7 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
     if not trace.data.boxes and not refused:
         raise NotCheckedError("no boxes were seen")
     found = [b for b in trace.data.boxes if b.flat + b.inverted and not _meant_format(b)]
+    found = [b for b in found if b.source != "batch" or b.flat >= OFTEN_FLAT * b.boxes]
     for boxes in found[:1]:
         bad = boxes.flat + boxes.inverted
         harmful = refused or trace.backward.not_finite > 0 or boxes.inverted > 0

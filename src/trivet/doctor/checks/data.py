@@ -86,8 +86,25 @@ WHOLE = (
 )
 
 
+FEWEST_SHARED, SHARED = 5, 0.1
+"""Samples, and their share of a part that was split off, that are in the other part too."""
+
+
 def train_val_leak(trace: Trace) -> Iterator[Finding]:
     """Evaluation on samples that the model was trained on."""
+    for split in trace.data.splits:
+        if split.shared >= FEWEST_SHARED and split.shared >= SHARED * split.size:
+            yield Finding(
+                "train-val-leak",
+                "error" if split.values != 1 or split.shared >= 0.3 * split.size else "warning",
+                f"{split.shared} of {split.size} samples that were split off are in the other part too "
+                f"({split.shared / split.size:.0%})",
+                where(split.place, "train_test_split"),
+                {"shared": split.shared, "size": split.size},
+                "what was split holds samples several times, as after oversampling: copies go to both sides",
+                "split first, and draw samples again (or augment) in the training part only",
+                verdict="proven",
+            )
     if not trace.data.leaks:
         raise NotCheckedError("no evaluation after training was seen")
     unsure = ""
@@ -157,8 +174,19 @@ def augmentation_repeats(trace: Trace) -> Iterator[Finding]:
             "seed once, before training; where a sample's variation must be repeatable, mix the epoch into the seed",
             verdict="proven",
         )
+    for drawn in trace.data.repeated_draws:
+        yield Finding(
+            "augmentation-repeats",
+            "warning",
+            f"{drawn.draws} random draws for samples of training gave {drawn.different} different results",
+            where(drawn.place, "dataset"),
+            {"draws": drawn.draws, "different": drawn.different},
+            "a generator is made and seeded with the same number for each sample",
+            "make the generator once and draw on from it, or seed it from the sample's index and the epoch",
+            verdict="proven",
+        )
     loaders = [loader for loader in trace.data.loaders if loader.workers]
-    if not loaders and not trace.data.reseeded:
+    if not loaders and not trace.data.reseeded and not trace.data.repeated_draws:
         raise NotCheckedError("no loader with workers feeds the training")
     for loader in loaders:
         if not loader.repeated:
@@ -260,9 +288,21 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
             else "exchange the axes: `x.permute(...)` or `x.movedim(-1, 1)`",
             verdict="proven",
         )
+    for axis in trace.data.axes[:1]:
+        yield Finding(
+            "samples-mixed",
+            "error",
+            f"a {axis.kind} with batch_first={axis.batch_first} is given {tuple(axis.shape)}, in batches of {axis.batch}: "
+            "it runs over the samples, not over the positions",
+            where(axis.place, axis.kind),
+            {"shape": axis.shape, "batch": axis.batch, "calls": axis.calls},
+            "the axes of samples and of positions are exchanged: a sample sees the others at its own position only",
+            f"make the layer with `batch_first={not axis.batch_first}`, or give it `x.transpose(0, 1)`",
+            verdict="proven",
+        )
     tried = [mix for mix in trace.data.mixes if mix.ran]
     for mix in tried:
-        if mix.leak <= 1e-4:
+        if mix.leak <= 1e-4 or trace.data.axes:
             continue
         softmax = any(word in mix.operation for word in PLAIN_MIXERS)
         foreign = mix.leak > 0.95 and mix.per_sample  # a sample's own input hardly counts
@@ -293,7 +333,32 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
 
 
 def targets_misaligned(trace: Trace) -> Iterator[Finding]:
-    """Pictures whose target maps are turned otherwise, or belong to other pictures."""
+    """Batches whose samples are parted; pictures whose target maps are turned otherwise, or belong to other pictures."""
+    for seen in trace.data.collates:
+        yield Finding(
+            "targets-misaligned",
+            "error",
+            "the function that makes batches puts a part of the samples into another order, and leaves the others",
+            where(seen.place, seen.place.function or "collate"),
+            {"batches": seen.batches},
+            "sorted or shuffled by itself, a part stands beside the labels of other samples",
+            "put whole samples into order: `batch = sorted(batch, key=...)` before they are taken apart",
+            verdict="proven",
+        )
+    for twin in trace.data.twins:
+        yield Finding(
+            "targets-misaligned",
+            "warning",
+            "two transforms are seeded alike for each sample, so that they agree, but draw in another order: "
+            f"{', '.join(twin.first)} and {', '.join(twin.second)}",
+            where(samples_made_at(trace) or twin.place, "target"),
+            {"pairs": twin.pairs, "apart": twin.apart, "first": twin.first, "second": twin.second},
+            "one of them draws something for itself first (as colour jitter does), and what moves pixels then draws "
+            "other numbers",
+            "draw what both need first, and what the picture alone needs last; or transform both in one call "
+            "(torchvision v2 with `tv_tensors.Mask`)",
+            verdict="proven",
+        )
     pairs = trace.data.pairs
     if pairs.pairs < 48:
         raise NotCheckedError("fewer than 48 pairs of pictures and maps were seen")

@@ -5,16 +5,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.probe.data.axes import AxisWatch
 from trivet.doctor.probe.data.boxes import BoxWatch
 from trivet.doctor.probe.data.classes import ClassWatch
+from trivet.doctor.probe.data.collating import CollateWatch
 from trivet.doctor.probe.data.drawing import DrawWatch
 from trivet.doctor.probe.data.leaks import LeakWatch
 from trivet.doctor.probe.data.loaders import LoaderWatch
 from trivet.doctor.probe.data.memory import MemoryWatch
 from trivet.doctor.probe.data.mixing import MixWatch
 from trivet.doctor.probe.data.pairs import PairWatch
+from trivet.doctor.probe.data.repeats import RepeatWatch
 from trivet.doctor.probe.data.resizing import ResizeWatch
 from trivet.doctor.probe.data.scales import ScaleWatch
+from trivet.doctor.probe.data.splits import SplitWatch
 from trivet.doctor.probe.data.spreads import SpreadWatch
 from trivet.doctor.probe.data.views import ViewWatch
 from trivet.doctor.probe.losses import LossWatch
@@ -31,9 +35,15 @@ class DataWatch:
         self.modules = modules
         self.losses = losses
         self.loaders = LoaderWatch(session)
+        self.boxes = BoxWatch(session, modules)
+        self.axes = AxisWatch(session, modules)
+        self.repeats = RepeatWatch(session)
+        self.splits = SplitWatch(session)
+        self.loaders.on_batch.append(self.boxes.on_batch)
+        self.collates = CollateWatch(session, self.loaders.board)
+        self.loaders.on_iterate.append(self.collates.know)
         self.leaks = LeakWatch(session, self.loaders)
         self.classes = ClassWatch(session, self.leaks)
-        self.boxes = BoxWatch(session, modules)
         self.draws = DrawWatch(session)
         self.resizes = ResizeWatch(session, self.loaders.board)
         self.mixes = MixWatch(session, modules)
@@ -47,6 +57,9 @@ class DataWatch:
         """Wrap what the parts need, and listen to models and losses."""
         for part in (
             self.loaders,
+            self.collates,
+            self.repeats,
+            self.splits,
             self.boxes,
             self.draws,
             self.resizes,
@@ -55,7 +68,8 @@ class DataWatch:
         ):
             part.install(patches)
         self.modules.unseen = lambda: self.leaks.last_unseen
-        self.modules.before_root.append(self._before_root)
+        self.modules.before_root += [self._before_root, self.axes.before_root]
+        self.modules.observers.append(self.axes.observe)
         self.modules.after_root.append(self._after_root)
         self.modules.at_rest += [self.leaks.on_call, self.boxes.on_call]
         self.modules.session.busy.append(lambda: self.leaks.training.left)
@@ -79,6 +93,11 @@ class DataWatch:
             mixes=self.mixes.traces(names),
             views=self.views.traces(),
             spreads=list(self.spreads.spreads.values()),
+            axes=self.axes.traces(),
+            repeated_draws=self.repeats.repeated(),
+            twins=self.repeats.twins(),
+            splits=self.splits.splits,
+            collates=self.collates.traces(),
             pairs=self.pairs.trace(),
             scales=self.scales.traces(names),
             memory=self.memory.finish(),
@@ -107,6 +126,7 @@ class DataWatch:
             self.pairs.on_loss(output, target)
             self.views.on_loss(output)
             self.mixes.on_loss(output, target)
+            self.axes.on_loss(target)
         self.resizes.on_loss(function, target)
 
 

@@ -26,6 +26,8 @@ BOX_FUNCTIONS = (
 )
 REGRESSIONS = ("l1_loss", "smooth_l1_loss", "mse_loss", "huber_loss")
 RECENT, MOST_BOXES = 4, 4096
+FEWEST_ROWS = 16
+"""Rows of a batch none of which may end before it begins, to be taken for two corners."""
 BACKGROUND_IS_ZERO = ("RoIHeads", "SSD", "SSDHead")
 """Parts of torchvision's detectors whose class 0 is the background, by its documentation."""
 
@@ -70,6 +72,34 @@ class BoxWatch:
             with self.session.measured(), torch.no_grad():
                 for target in value:
                     self._note_target(module, target)
+
+    def on_batch(self, batch: Any) -> None:
+        """Take the boxes of a batch whose samples have lists of their own: rows that can only be two corners."""
+        parts = (
+            batch if isinstance(batch, (list, tuple)) else batch.values() if isinstance(batch, dict) else ()
+        )
+        if not self._sparse.due(self.session.steps) or not 2 <= len(parts) <= 8:
+            return
+        pictures = next((p for p in parts if isinstance(p, torch.Tensor) and p.ndim == 4), None)
+        for part in parts if pictures is not None else ():
+            if not isinstance(part, (list, tuple)) or not all(isinstance(p, torch.Tensor) for p in part):
+                continue
+            rows = [
+                p for p in part if p.ndim == 2 and 4 <= p.shape[1] <= 6 and p.is_floating_point() and len(p)
+            ]
+            if not rows or len({p.shape[1] for p in rows}) > 1 or pictures is None:
+                continue
+            with self.session.measured(), torch.no_grad():
+                self._note_rows(torch.cat(rows)[:MOST_BOXES, :4].float(), float(max(pictures.shape[-2:])))
+
+    def _note_rows(self, boxes: torch.Tensor, side: float) -> None:
+        first, second = boxes[:, :2], boxes[:, 2:]
+        limit = 1.0 if float(boxes.max()) <= 1 else 1.02 * side
+        corners = bool((second >= first).all()) and bool((boxes >= 0).all()) and float(boxes.max()) <= limit
+        if corners and len(boxes) >= FEWEST_ROWS:
+            record = self._record("batch", None)
+            record.boxes += len(boxes)
+            record.flat += int((second == first).any(1).sum())
 
     def on_loss(self, function: str, output: torch.Tensor, target: torch.Tensor) -> None:
         """Encoded boxes whose logarithm of the size is minus infinity."""

@@ -5,7 +5,7 @@ import random
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, cast
@@ -55,6 +55,10 @@ class LoaderWatch:
         self.board = Board()
         self.last_train: LoaderRecord | None = None
         self.epochs = 0
+        self.on_iterate: list[Callable[[Any], None]] = []
+        """Called with a loader before it is gone through."""
+        self.on_batch: list[Callable[[Any], None]] = []
+        """Called with the batches of training, but for most of those at rest."""
         self._served: tuple[int, weakref.ref[Any]] | None = None
         self._subset_leaks: dict[int, LeakTrace] = {}
         self._within: dict[int, LeakTrace] = {}
@@ -136,6 +140,8 @@ class LoaderWatch:
                 record.last_return = 0.0
             else:
                 watch._compare_subsets(self)
+            for act in watch.on_iterate:
+                act(self)
             watch.board.announce(id(self), record.passes)
             iterator = original(self)
             if isinstance(iterator, _BaseDataLoaderIter):
@@ -180,6 +186,8 @@ class LoaderWatch:
         self._note_served(record, batch)
         if not torch.is_grad_enabled():
             return
+        for see in self.on_batch:
+            see(batch)
         if record.last_return and steps:
             record.trace.batches += 1
             record.trace.waited += ended - began[0]
