@@ -148,7 +148,7 @@ def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> 
         elif (
             name.endswith("_kernel_time")
             and name.startswith(("before/", "after/"))
-            and "_branch/" not in name
+            and "_branch_" not in name
         ):
             inside += duration  # an If holds the nodes of its branch
     around = [whole - run + mine for whole, run, mine in zip(seconds, runs, nodes, strict=True)]
