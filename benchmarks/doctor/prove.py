@@ -56,7 +56,8 @@ def prove(program: Program, seconds: float) -> tuple[str, str]:
         if trial:
             return trial["result"], trial["sentence"].partition(": ")[2]
     found = program.expect in [finding["name"] for finding in answer["findings"]]
-    reason = answer.get("not_checked", {}).get(f"proof of {program.expect}", "")
+    reasons = {item["name"]: item["reason"] for item in answer["not_checked"]}
+    reason = reasons.get(f"proof of {program.expect}", "")
     return ("not tried" if found else "not found"), reason[:120]
 
 

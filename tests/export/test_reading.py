@@ -21,7 +21,10 @@ def test_a_file_predicts(tmp_path):
 
 
 def _external_in_a_branch(proto: onnx.ModelProto) -> None:
-    branch = next(node for node in proto.graph.node if node.op_type == "If").attribute[0].g
+    branch = proto.graph
+    while not (branch is not proto.graph and branch.initializer):  # one that stands in another
+        node = next(node for node in branch.node if node.op_type == "If")
+        branch = next(item.g for item in node.attribute if item.name == "else_branch")
     tensor = branch.initializer[0]
     tensor.external_data.add(key="location", value="/etc/passwd")
 
