@@ -23,6 +23,7 @@ CONVERSIONS = frozenset(
 )
 """Calls that hand on what they are given: the statement that makes it is meant."""
 ORDERING = ("sorted", "sort", "argsort", "shuffle", "randperm", "permutation", "flip", "reversed", "sample")
+CLIPPING = ("clip", "clamp", "clip_", "clamp_")
 GROWING = ("append", "extend", "insert")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -107,6 +108,48 @@ def selected_at(place: Place | None) -> Place | None:
         if made is not None:
             return _place_in(place, made)
     return None
+
+
+def table_at(place: Place | None) -> Place | None:
+    """Return where the dictionary is made that the statement at a place looks something up in: `labels.append(table[name])`."""
+    tree = parsed(place.file) if place is not None else None
+    if place is None or tree is None:
+        return None
+    statements = [s for scope in _scopes(tree) for s in _statements(scope)]
+    inner = [s for s in statements if s.lineno <= place.line <= (s.end_lineno or s.lineno)]
+    if not inner:
+        return None
+    for node in _own_expressions(max(inner, key=lambda s: s.lineno)):
+        table = ast.unparse(node.value) if isinstance(node, ast.Subscript) else None
+        for statement in statements if table is not None else ():
+            if not isinstance(statement, ast.Assign) or ast.unparse(statement.targets[0]) != table:
+                continue
+            if isinstance(statement.value, (ast.Dict, ast.DictComp)):
+                return _place(place.file, statement)
+    return None
+
+
+def clipped_at(files: Iterable[str]) -> Place | None:
+    """Return where numbers are cut off at borders and put back where they were, if one function of some files does so."""
+    found: dict[int, Place] = {}
+    for file in dict.fromkeys(files):
+        tree = parsed(file)
+        for scope in _scopes(tree) if tree is not None else ():
+            for statement in _statements(scope):
+                if not isinstance(statement, ast.Assign) or id(scope) in found:
+                    continue
+                value = statement.value
+                called = (
+                    value.func.attr
+                    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)
+                    else ""
+                )
+                target = statement.targets[0]
+                if called in CLIPPING and (
+                    isinstance(target, ast.Subscript) or _root(target) == _root(value)
+                ):
+                    found[id(scope)] = _place(file, statement)
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def reordered_at(code: CodeType) -> Place:

@@ -384,7 +384,8 @@ class DataTrace:
 
     Args:
         reseeded: Where samples of training are given the same seed again in a later epoch.
-        keyed: "boxes", "labels" -> where the program makes what stands under this key of its dictionaries.
+        keyed: "boxes", "labels" -> where the program makes what stands under this key of its dictionaries; "clipped" ->
+            where it cuts numbers off at borders.
     """
 
     leaks: list[LeakTrace] = field(default_factory=list)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from trivet.doctor.checks.common import NotCheckedError, part_made_at, where
 from trivet.doctor.finding import Finding
+from trivet.doctor.origins import table_at
 from trivet.doctor.probe.losses import CLASS_LOSSES
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import BoxTrace
@@ -85,12 +86,13 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
     found = [b for b in found if b.source != "batch" or b.flat >= OFTEN_FLAT * b.boxes]
     for boxes in found[:1]:
         bad = boxes.flat + boxes.inverted
+        made = trace.data.keyed.get("clipped") if boxes.flat >= OFTEN_FLAT * boxes.boxes else None
         harmful = refused or trace.backward.not_finite > 0 or boxes.inverted > 0
         yield Finding(
             "degenerate-boxes",
             "error" if harmful else "warning",
             f"{bad} of {boxes.boxes} boxes have no width or no height",
-            where(part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
+            where(made or part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
             {"boxes": boxes.boxes, "flat": boxes.flat, "inverted": boxes.inverted, "example": boxes.example},
             "boxes at the border of a crop, clicks, or rounding leave nothing of them; the logarithm of their size is "
             "minus infinity",
@@ -116,11 +118,12 @@ def label_off_by_one(trace: Trace) -> Iterator[Finding]:
     yield from _counted_from_one(trace)
     for seen in trace.data.detections:
         if seen.zeros >= 2:
+            made = part_made_at(trace, "labels")
             yield Finding(
                 "label-off-by-one",
                 "error",
                 f"{seen.zeros} of {seen.labels} objects are labelled 0, which `{seen.model}` takes for the background",
-                where(part_made_at(trace, "labels") or seen.place, seen.model),
+                where(table_at(made) or made or seen.place, seen.model),
                 {"zeros": seen.zeros, "labels": seen.labels},
                 "torchvision's detector keeps class 0 for the background",
                 "add 1 to the labels, and 1 to `num_classes`",

@@ -161,6 +161,8 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
 
 def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
     """All that an optimizer trains is called, but never with gradients, while another one's gets some."""
+    if any(p.with_gradient and p.requires_grad and not p.optimizers for p in trace.parameters):
+        return  # that is what the optimizer was meant to be given
     for i, optimizer in enumerate(trace.optimizers):
         held = [p for p in trace.parameters if i in p.optimizers and p.requires_grad and not p.gone]
         idle = [p for p in held if p.called and not p.called_with_gradient and not p.with_gradient]

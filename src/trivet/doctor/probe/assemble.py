@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from trivet.doctor.exceptions import describe_exception
-from trivet.doctor.origins import deaf_train_at, element_at, keyed_at, value_at
+from trivet.doctor.origins import clipped_at, deaf_train_at, element_at, keyed_at, value_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.source import Place
@@ -80,6 +80,7 @@ def _fill_data(probe: "Probe", trace: Trace) -> None:
     trace.data.reseeded = probe.draws.reseeded()
     if trace.data.detections or trace.data.boxes:
         made = {key: keyed_at(probe.survey.files(), key) for key in ("boxes", "labels")}
+        made["clipped"] = clipped_at(probe.survey.files())
         trace.data.keyed = {key: place for key, place in made.items() if place is not None}
 
 
