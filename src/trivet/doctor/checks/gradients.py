@@ -31,6 +31,8 @@ EXCESSIVE = 30.0
 """Answers of a new network against the largest target, from which on they are the initialisation's fault."""
 WIDE = 1.6
 """Growth of a signal by a weight, beyond that of the widest usual initialisation, the root of 2."""
+FAR = 10.0
+"""Error against that of always answering the mean, from which on answers are still out of reach late in training."""
 FEWEST_VALUES = 200
 AMPLIFIED = 300.0
 """Growth of the signal through a new network that no sound initialisation has."""
@@ -311,6 +313,9 @@ def _huge(trace: Trace) -> Iterator[Finding]:
         harmless = update is not None and update < 1
     else:
         harmless = falls(trace, 0.5) if norm >= HUGE else not _stays_at_the_mean(trace)
+        harmless = harmless and not any(
+            r.late_error > FAR * r.late_variance > 0 for r in trace.data.regressions
+        )
     if harmless:
         return
     begun = [p for p in trace.parameters if p.gradient_norms and first.optimizer in p.optimizers]
