@@ -104,6 +104,8 @@ def _faded(trace: Trace, model: str, layers: list[LayerTrace]) -> Finding | None
     falling = [b.scale[0] / a.scale[0] for a, b in pairwise(layers[:-1]) if a.scale[0]]
     at = 1 + min(range(len(falling)), key=falling.__getitem__)
     weight = next((p for p in trace.parameters if p.name == f"{layers[at].name}.weight"), None)
+    if weight is not None and weight.filled is not None and "_(" not in weight.filled.code:
+        return None  # a library's model, whose authors chose it
     return Finding(
         "signal-collapse",
         "error",
