@@ -12,7 +12,7 @@ from trivet.models.kernels import use_fast_kernels
 from trivet.models.kernels.library import kernels
 from trivet.recipe.fit_memory import _does_not_fit, measure_on_device, settle
 from trivet.recipe.host_memory import check_host, host_need
-from trivet.recipe.plan import advise
+from trivet.recipe.plan import advise, changes_of
 from trivet.recipe.planned_step import plan_recipe
 from trivet.recipe.recipe import make_recipe
 
@@ -192,3 +192,20 @@ def _bytes_kept(model, images):
         output = model(images)
     del output
     return sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    ("before", "offered"),
+    [
+        ((), ["backbone", "backbone,neck,head"]),
+        (("neck",), ["backbone,neck", "backbone,neck,head"]),
+        (("neck", "head"), ["backbone,neck,head"]),
+        (("backbone", "neck", "head"), []),
+    ],
+)
+def test_recomputing_more_keeps_what_is_recomputed_already(before, offered):
+    values = {"data.path": ".", "model.name": "efficientdet_lite0", "train.epochs": 1}
+    recipe = make_recipe(values | {"train.recompute": before})
+    changes = [c for c in changes_of(recipe, "cpu") if "train.recompute" in c.values]
+    assert [change.arguments for change in changes] == [f"--recompute {parts}" for parts in offered]
+    assert [change.values["train.recompute"] for change in changes] == [tuple(p.split(",")) for p in offered]

@@ -99,8 +99,9 @@ def changes_of(recipe: Recipe, device: Device) -> list[Change]:
                 "values of 8 significant bits; usually faster",
             )
         )
-    for parts in (PARTS[:1], PARTS):
-        if not set(parts) <= set(settings.recompute):
+    again = [tuple(p for p in PARTS if p in {*first, *settings.recompute}) for first in (PARTS[:1], PARTS)]
+    for parts in dict.fromkeys(again):
+        if set(parts) != set(settings.recompute):
             found.append(
                 Change(
                     f"recompute {', '.join(parts)}",
@@ -193,13 +194,13 @@ def advise(
     whole = [one for one in combinations if "model.size_hw" not in one[0]]
     needed = recipe.train.batch if "train.batch" in fixed else least
     for values, words, costs in whole:
-        if _surely_alive(recipe, plan, values, needed) + plan.context > memory:
+        if _surely_alive(plan, values, needed) + plan.context > memory:
             continue  # no need to plan it
         changed, batch = planned(values)
         if batch >= needed:
             return _advice(values, words, costs, changed, batch, wanted)
     for values, words, costs in whole:
-        if _surely_alive(recipe, plan, values, 1) + plan.context > memory:
+        if _surely_alive(plan, values, 1) + plan.context > memory:
             continue
         changed, batch = planned(values)
         if batch:
@@ -214,7 +215,7 @@ def advise(
     return None
 
 
-def _surely_alive(recipe: Recipe, plan: MemoryPlan, values: dict[str, Any], batch: int) -> float:
+def _surely_alive(plan: MemoryPlan, values: dict[str, Any], batch: int) -> float:
     """Return bytes that are alive at one time whatever a change of precision or recomputing saves.
 
     At best every tensor takes half, and of the parts that are computed again nothing stays.
@@ -222,7 +223,7 @@ def _surely_alive(recipe: Recipe, plan: MemoryPlan, values: dict[str, Any], batc
     share = 0.5 if "train.precision" in values else 1.0
     if "train.recompute" not in values:
         return share * plan.alive(batch)
-    gone = {*values["train.recompute"], *recipe.train.recompute}
+    gone = values["train.recompute"]
     saved = plan.curve.saved_by_module(batch, depth=1)
     return share * sum(size for name, size in saved.items() if name in PARTS and name not in gone)
 
