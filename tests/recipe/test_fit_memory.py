@@ -204,8 +204,7 @@ def _bytes_kept(model, images):
     ],
 )
 def test_recomputing_more_keeps_what_is_recomputed_already(before, offered):
-    values = {"data.path": ".", "model.name": "efficientdet_lite0", "train.epochs": 1}
-    recipe = make_recipe(values | {"train.recompute": before})
+    recipe = _recipe(**{"train.recompute": before})
     changes = [c for c in changes_of(recipe, "cpu") if "train.recompute" in c.values]
     assert [change.arguments for change in changes] == [f"--recompute {parts}" for parts in offered]
     assert [change.values["train.recompute"] for change in changes] == [tuple(p.split(",")) for p in offered]
