@@ -98,6 +98,31 @@ class Scenes(torch.utils.data.Dataset):
         (("[T.ColorJitter(0.4), *moves]", "[*moves, T.ColorJitter(0.4)]"),),
     ),
     Program(
+        "targets-misaligned",
+        """
+import random
+from torchvision import transforms as T
+both = T.Compose([T.RandomCrop(6), T.RandomHorizontalFlip()])
+class Scenes(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, i):
+        seed = random.randint(0, 1 << 30)  # HERE
+        random.seed(seed)
+        picture = both(x[i])
+        random.seed(seed)
+        return picture, both((x[i].mean(0, keepdim=True) > 0).long())[0]
+model = nn.Conv2d(3, 4, 1)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for _ in range(4):
+    for images, maps in DataLoader(Scenes(), 8, shuffle=True):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), maps).backward()
+        optimizer.step()
+""",
+        (("        random.seed(seed)\n", "        torch.manual_seed(seed)\n"),),
+    ),
+    Program(
         "samples-mixed",
         """
 class Patches(nn.Module):
@@ -276,6 +301,48 @@ for _ in range(12):
     of_maker.step()
 """,
         (("F.softplus(-judge(maker.sample(32)))", "F.softplus(-judge(maker(torch.randn(32, 4))))"),),
+    ),
+    Program(
+        "loss-detached",
+        """
+from torch.distributions import Normal
+actor, critic = nn.Linear(4, 1), nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 1))
+of_actor = torch.optim.Adam(actor.parameters(), lr=1e-2)
+of_critic = torch.optim.Adam(critic.parameters(), lr=1e-2)
+def act(states):
+    around = Normal(actor(states), 0.2)
+    return around.sample()  # HERE
+for _ in range(20):
+    states = torch.randn(32, 4)
+    with torch.no_grad():
+        acts = act(states)
+    of_critic.zero_grad()
+    (critic(torch.cat([states, acts], 1)) + (acts - states[:, :1]).square()).square().mean().backward()
+    of_critic.step()
+    of_actor.zero_grad()
+    (-critic(torch.cat([states, act(states)], 1))).mean().backward()
+    of_actor.step()
+""",
+        (("around.sample()", "around.rsample()"),),
+    ),
+    Program(
+        "scheduler-collapses-lr",
+        ADAM
+        + """
+scheduler = torch.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.6**epoch)  # HERE
+for _ in range(12):
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    scheduler.step()
+""",
+        (
+            (
+                "MultiplicativeLR(optimizer, lambda epoch: 0.6**epoch)",
+                "LambdaLR(optimizer, lambda epoch: 0.9**epoch)",
+            ),
+        ),
     ),
     Program(
         "loss-broadcast",

@@ -274,6 +274,7 @@ class TwinTrace:
     Args:
         pairs, apart: How often it did, and how often the second one drew something else at once.
         first, second: The functions that drew, of such a pair.
+        unseeded: Whether they drew from a source that the seed does not set.
     """
 
     place: Place
@@ -281,6 +282,7 @@ class TwinTrace:
     apart: int = 0
     first: list[str] = field(default_factory=list)
     second: list[str] = field(default_factory=list)
+    unseeded: bool = False
 
 
 @dataclass

@@ -349,13 +349,19 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
         yield Finding(
             "targets-misaligned",
             "warning",
-            "two transforms are seeded alike for each sample, so that they agree, but draw in another order: "
-            f"{', '.join(twin.first)} and {', '.join(twin.second)}",
+            "two transforms are seeded alike for each sample, so that they agree, but draw "
+            + ("from another source of random numbers: " if twin.unseeded else "in another order: ")
+            + f"{', '.join(twin.first)} and {', '.join(twin.second)}",
             where(samples_made_at(trace) or twin.place, "target"),
             {"pairs": twin.pairs, "apart": twin.apart, "first": twin.first, "second": twin.second},
-            "one of them draws something for itself first (as colour jitter does), and what moves pixels then draws "
+            "the seed is given to one source (`random.seed`), and the transforms draw from another (torch's)"
+            if twin.unseeded
+            else "one of them draws something for itself first (as colour jitter does), and what moves pixels then draws "
             "other numbers",
-            "draw what both need first, and what the picture alone needs last; or transform both in one call "
+            "seed the source that they draw from: `torch.manual_seed(seed)`; or transform both in one call "
+            "(torchvision v2 with `tv_tensors.Mask`)"
+            if twin.unseeded
+            else "draw what both need first, and what the picture alone needs last; or transform both in one call "
             "(torchvision v2 with `tv_tensors.Mask`)",
             verdict="proven",
         )

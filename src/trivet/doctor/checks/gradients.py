@@ -162,15 +162,16 @@ def loss_detached(trace: Trace) -> Iterator[Finding]:
 
 
 def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
-    """All that an optimizer trains is called, but never with gradients, while another one's gets some."""
+    """Nothing that an optimizer trains gets a gradient: it is called without, or its answer loses its graph."""
     if any(p.with_gradient and p.requires_grad and not p.optimizers for p in trace.parameters):
         return  # that is what the optimizer was meant to be given
     for i, optimizer in enumerate(trace.optimizers):
         held = [p for p in trace.parameters if i in p.optimizers and p.requires_grad and not p.gone]
-        idle = [p for p in held if p.called and not p.called_with_gradient and not p.with_gradient]
+        idle = [p for p in held if p.called and not p.with_gradient]
         if optimizer.steps < 3 or not held or len(idle) < len(held) or any(p.observed < 3 for p in held):
             continue
         cut = next((p.cut for p in held if p.cut is not None), None)
+        with_graph = any(p.called_with_gradient for p in held)
         name = held[0].model or optimizer.kind
         yield Finding(
             "loss-detached",
@@ -178,8 +179,15 @@ def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
             f"no gradient ever reaches `{name}`, which the {optimizer.kind} of {optimizer.steps} steps is to train",
             where(cut or optimizer.step_place, name),
             {"optimizer": optimizer.kind, "steps": optimizer.steps, "cut": str(cut) if cut else None},
-            f"`{name}` is called with gradients switched off" + (f" at {cut} (`{cut.code}`)" if cut else ""),
-            "call it with gradients where it is trained; `no_grad` is for sampling and for evaluating",
+            (
+                f"what `{name}` answers loses its graph"
+                if with_graph
+                else f"`{name}` is called with gradients switched off"
+            )
+            + (f" at {cut} (`{cut.code}`)" if cut else ""),
+            "take the cut away where it is trained (of a distribution, `rsample()` has a gradient, `sample()` has none)"
+            if with_graph
+            else "call it with gradients where it is trained; `no_grad` is for sampling and for evaluating",
             verdict="proven",
         )
 

@@ -159,7 +159,10 @@ def scheduler_collapses_lr(trace: Trace) -> Iterator[Finding]:
                 if swings and starved <= 0.3
                 else f"{starved:.0%} of all steps ran at less than a hundredth of the highest learning rate "
                 f"({optimizer.rate_max:.3g} to {optimizer.rate_last:.3g})",
-                where(scheduler.step_place or scheduler.place, scheduler.kind),
+                where(
+                    (scheduler.step_place if each_batch or swings else None) or scheduler.place,
+                    scheduler.kind,
+                ),
                 {"rate_max": optimizer.rate_max, "rate_last": optimizer.rate_last, "steps": optimizer.steps}
                 | {"scheduler_steps": scheduler.steps, "epochs": trace.epochs, "share_starved": starved},
                 "the scheduler is stepped for every batch, though its numbers count epochs"

@@ -166,7 +166,7 @@ class Probe:
                 self._enter_members(record, held)
         cut_at = self.cuts.places()
         for tensor, entry in self.ledger.alive():
-            entry.trace.cut = entry.trace.cut or cut_at.get(id(tensor))
+            entry.trace.cut = cut_at.get(id(tensor)) or entry.trace.cut
         self.activations.know(self.ledger)
         self._surveyed = len(self.modules.made)
 

@@ -15,7 +15,7 @@ from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, calling_frame, is_user_file, parsed, place_of_frame, user_frames
 
-CUTTERS = ("detach", "argmax", "round", "sign", "tensor", "no_grad", "tolist", "item")
+CUTTERS = ("detach", "sample", "argmax", "round", "sign", "tensor", "no_grad", "tolist", "item")
 """What cuts, the surest first: `item` often serves the log only."""
 METHODS = ("detach", "argmax", "round", "sign", "tolist", "item")
 TAKEN = ("data", "detach", "item", "tolist", "numpy")
@@ -42,10 +42,12 @@ class CutWatch:
         self.cuts: dict[tuple[str, Place], Cut] = {}
 
     def install(self, patches: Patches) -> None:
-        """Wrap the methods of `torch.Tensor`, and `torch.tensor`."""
+        """Wrap the methods of `torch.Tensor`, `torch.tensor`, and the drawing of samples that have no gradient."""
         for name in METHODS:
             patches.wrap(torch.Tensor, name, partial(self._wrap, name), rests=True)
         patches.wrap(torch, "tensor", self._wrap_tensor, rests=True)
+        for kind in _distributions():
+            patches.wrap(kind, "sample", self._wrap_sample, rests=True)
 
     def ordered(self) -> list[Cut]:
         """Return the cuts, the surest first."""
@@ -100,6 +102,19 @@ class CutWatch:
 
         return tensor
 
+    def _wrap_sample(self, original: Any) -> Any:
+        session, watch = self.session, self
+
+        def sample(self: Any, *args: Any, **kwargs: Any) -> Any:
+            drawn = original(self, *args, **kwargs)
+            if session.steps < NOTED_STEPS and session.active and not compiling():
+                given = [v for v in vars(self).values() if isinstance(v, torch.Tensor) and v.requires_grad]
+                if given:
+                    watch._see("sample", given)
+            return drawn
+
+        return sample
+
     def _see(self, name: str, tensors: list[torch.Tensor]) -> None:
         frame = calling_frame()
         if frame is None or not is_user_file(frame.f_code.co_filename) or not torch.is_grad_enabled():
@@ -109,6 +124,16 @@ class CutWatch:
             if (name, place) not in self.cuts and len(self.cuts) < 64:
                 leaves = walk_graph(tensors, most=MOST_NODES).leaves.values()
                 self.cuts[name, place] = Cut(name, place, [weakref.ref(leaf) for leaf in leaves])
+
+
+def _distributions() -> list[type]:
+    """All of torch's distributions that draw samples by code of their own."""
+    found, kinds = [], [torch.distributions.Distribution]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        found += [kind] if "sample" in vars(kind) else []
+    return list(dict.fromkeys(found))
 
 
 def cut_in_source(files: Iterable[str], name: str) -> Place | None:

@@ -37,8 +37,14 @@ class _Twins:
 
     seed: str
     frame: FrameType
+    seeded: set[str] = field(default_factory=set)
     first: list[str] = field(default_factory=list)
     second: list[str] | None = None
+
+    @property
+    def unseeded(self) -> bool:
+        """Whether the second twin draws from a source that the seed does not set."""
+        return any(_source(name) not in self.seeded for name in self.second or [])
 
 
 class RepeatWatch:
@@ -59,7 +65,7 @@ class RepeatWatch:
         for name in OF_RANDOM:
             patches.wrap(random, name, partial(self._wrap, f"random.{name}"))
         for owner, name in SEEDS:
-            patches.wrap(owner, name, self._wrap_seed)
+            patches.wrap(owner, name, partial(self._wrap_seed, owner.__name__))
         after_import(patches, "numpy", partial(self._wrap_numpy, patches))
 
     def repeated(self) -> list[RepeatedDrawTrace]:
@@ -107,11 +113,13 @@ class RepeatWatch:
 
         return draw
 
-    def _wrap_seed(self, original: Any) -> Any:
+    def _wrap_seed(self, source: str, original: Any) -> Any:
         def seed(*args: Any, **kwargs: Any) -> Any:
             if not self.session.resting and self._looks():
                 with self.session.measured():
                     self._begin(repr((args, kwargs))[:64])
+                    if self._twins is not None:
+                        self._twins.seeded.add(source)
             return original(*args, **kwargs)
 
         return seed
@@ -144,8 +152,9 @@ class RepeatWatch:
         trace = self._pairs.setdefault(place, TwinTrace(place))
         trace.pairs += 1
         shorter = min(len(twins.first), len(twins.second))
-        apart = twins.first[:shorter] != twins.second[:shorter]
+        apart = twins.unseeded or twins.first[:shorter] != twins.second[:shorter]
         trace.apart += apart
+        trace.unseeded = trace.unseeded or twins.unseeded
         if apart and not trace.first:
             trace.first, trace.second = twins.first[:6], twins.second[:6]
 
@@ -158,6 +167,11 @@ class RepeatWatch:
             drawn.trace.draws += 1
             drawn.seen.add(value)
             drawn.trace.different = len(drawn.seen)
+
+
+def _source(name: str) -> str:
+    """The module whose generator a function draws from."""
+    return "random" if name.startswith("random.") else "torch"
 
 
 def _sample_frame() -> FrameType | None:
