@@ -15,7 +15,8 @@ class ParameterTrace:
         owner: Class of the module that holds it directly.
         place: Where the user's code makes it.
         born: Optimizers that there were when it was registered; `None` when not known.
-        filled: Where a function of `torch.nn.init` last filled it for the user's code.
+        filled: Where a function of `torch.nn.init` last filled a parameter of its layer for the user's code.
+        drawn: Where one last filled this parameter itself.
         optimizers: Indices of the optimizers that ever held it.
         rate: Highest learning rate of its group that was seen.
         observed: Recorded optimizer steps at which it was looked at.
@@ -54,6 +55,7 @@ class ParameterTrace:
     place: Place | None = None
     born: int | None = None
     filled: Place | None = None
+    drawn: Place | None = None
     optimizers: list[int] = field(default_factory=list)
     rate: float = 0.0
     observed: int = 0

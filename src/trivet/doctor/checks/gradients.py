@@ -167,7 +167,7 @@ def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
         return  # that is what the optimizer was meant to be given
     for i, optimizer in enumerate(trace.optimizers):
         held = [p for p in trace.parameters if i in p.optimizers and p.requires_grad and not p.gone]
-        idle = [p for p in held if p.called and not p.with_gradient]
+        idle = [p for p in held if p.called and not p.with_gradient and not p.reached]
         if optimizer.steps < 3 or not held or len(idle) < len(held) or any(p.observed < 3 for p in held):
             continue
         cut = next((p.cut for p in held if p.cut is not None), None)

@@ -104,14 +104,15 @@ def _faded(trace: Trace, model: str, layers: list[LayerTrace]) -> Finding | None
     falling = [b.scale[0] / a.scale[0] for a, b in pairwise(layers[:-1]) if a.scale[0]]
     at = 1 + min(range(len(falling)), key=falling.__getitem__)
     weight = next((p for p in trace.parameters if p.name == f"{layers[at].name}.weight"), None)
-    if weight is not None and weight.filled is not None and "_(" not in weight.filled.code:
-        return None  # a library's model, whose authors chose it
+    made = (weight.drawn or weight.filled) if weight is not None else None
+    if made is None or "_(" not in made.code:
+        return None  # torch's own draw, or that of a library's model, whose authors chose it
     return Finding(
         "signal-collapse",
         "error",
         f"the outputs of `{model}` have faded: those of its first layer are of size {first:.1e}, those of "
         f"`{layers[-2].name}` {last:.1e} in the new network",
-        where((weight.filled if weight is not None else None) or layers[at].place, layers[at].name),
+        where(made, layers[at].name),
         {"first": first, "last": last, "layers": len(layers), "shrinks": median(falling)},
         f"the initial weights are too small: each layer makes of its input {median(falling):.2g} of its size, and "
         "gradients shrink with it",

@@ -195,7 +195,7 @@ class Survey:
                     trace.misspelt_at = written_at(self.files(), sets_false(wrong))
                 trace.place = self.modules.place_of_parameter(parameter) or self.modules.place_of(layer)
                 trace.born = self.modules.born(parameter)
-                trace.filled = self.fills.place_of_tensor(parameter) or self.fills.place_of(layer)
+                trace.filled, trace.drawn = self.fills.place_of(layer), self.fills.place_of_tensor(parameter)
                 entry, calls = self.ledger.find(parameter), self.modules.calls.get(id(layer))
                 if entry is not None and hidden_in is None:
                     entry.root = weakref.ref(module)
