@@ -163,6 +163,26 @@ for _ in range(3):
         (("torch.Generator().manual_seed(5)", "None"),),
     ),
     Program(
+        "samples-mixed",
+        """
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Conv2d(3, 2 * 4, 3, padding=1)
+    def forward(self, images):
+        return self.maps(images).reshape(len(images), -1, 4)  # HERE
+model, boxes = Head(), torch.randn(64, 144, 4)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+x = F.interpolate(x, (8, 9))
+for _ in range(4):
+    for rows in torch.arange(64).split(16):
+        optimizer.zero_grad()
+        F.smooth_l1_loss(model(x[rows]), boxes[rows]).backward()
+        optimizer.step()
+""",
+        (("self.maps(images).reshape", "self.maps(images).permute(0, 2, 3, 1).reshape"),),
+    ),
+    Program(
         "train-val-leak",
         """
 import numpy as np

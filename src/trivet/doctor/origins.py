@@ -130,26 +130,24 @@ def table_at(place: Place | None) -> Place | None:
 
 
 def clipped_at(files: Iterable[str]) -> Place | None:
-    """Return where numbers are cut off at borders and put back where they were, if one function of some files does so."""
+    """Return where numbers are cut off at 0 and at another border, if one function of some files does so."""
     found: dict[int, Place] = {}
     for file in dict.fromkeys(files):
         tree = parsed(file)
         for scope in _scopes(tree) if tree is not None else ():
             for statement in _statements(scope):
-                if not isinstance(statement, ast.Assign) or id(scope) in found:
-                    continue
-                value = statement.value
-                called = (
-                    value.func.attr
-                    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)
-                    else ""
-                )
-                target = statement.targets[0]
-                if called in CLIPPING and (
-                    isinstance(target, ast.Subscript) or _root(target) == _root(value)
-                ):
+                if id(scope) not in found and any(_cuts_off(node) for node in _own_expressions(statement)):
                     found[id(scope)] = _place(file, statement)
     return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _cuts_off(node: ast.expr) -> bool:
+    """Whether an expression is `x.clip(0, side)`."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or len(node.args) != 2:
+        return False
+    low, high = node.args
+    starts = isinstance(low, ast.Constant) and low.value == 0
+    return node.func.attr in CLIPPING and starts and not (isinstance(high, ast.Constant) and high.value == 1)
 
 
 def reordered_at(code: CodeType) -> Place:

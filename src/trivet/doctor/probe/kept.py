@@ -18,6 +18,7 @@ PLANTED = 64
 OLD = 2
 """Steps after which the graph of a loss should be gone."""
 MANY = 15
+MOST_NODES = 50_000
 KEY = "trivet.doctor"
 
 
@@ -69,6 +70,10 @@ def _variables(frame: FrameType) -> list[tuple[str, Any]]:
     for name, held in frame.f_locals.items():
         if held is not holder and not isinstance(held, type) and _file_of(held) is not None:
             found += [(f"{name}.{key}", value) for key, value in getattr(held, "__dict__", {}).items()]
+        elif isinstance(held, dict):  # of meters, say
+            for word, item in list(held.items())[:MANY]:
+                attributes = getattr(item, "__dict__", {}) if _file_of(item) is not None else {}
+                found += [(f"{name}[{word!r}].{key}", value) for key, value in attributes.items()]
     return found
 
 
@@ -87,10 +92,12 @@ def _leads_to(value: Any, marks: set[int], depth: int = 0) -> bool:
         return any(_leads_to(item, marks, depth + 1) for item in list(value)[:64])
     if not isinstance(value, torch.Tensor) or value.grad_fn is None:
         return False
-    level: list[Any] = [value.grad_fn]
+    level: deque[Any] = deque(
+        [value.grad_fn]
+    )  # breadth first: what is carried on leads from step to step in a few nodes
     seen: set[Any] = set()
-    while level and len(seen) < 5000:
-        node = level.pop()
+    while level and len(seen) < MOST_NODES:
+        node = level.popleft()
         if node in seen:
             continue
         seen.add(node)

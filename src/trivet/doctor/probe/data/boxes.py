@@ -3,6 +3,7 @@
 import math
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -75,11 +76,9 @@ class BoxWatch:
 
     def on_batch(self, batch: Any) -> None:
         """Take the boxes of a batch whose samples have lists of their own: rows that can only be two corners."""
-        parts = (
-            batch if isinstance(batch, (list, tuple)) else batch.values() if isinstance(batch, dict) else ()
-        )
-        if not self._sparse.due(self.session.steps) or not 2 <= len(parts) <= 8:
+        if not self._sparse.due(self.session.steps):
             return
+        parts = list(_parts_of(batch))
         pictures = next((p for p in parts if isinstance(p, torch.Tensor) and p.ndim == 4), None)
         for part in parts if pictures is not None else ():
             if not isinstance(part, (list, tuple)) or not all(isinstance(p, torch.Tensor) for p in part):
@@ -229,6 +228,16 @@ class BoxWatch:
 
     def _record(self, source: str, place: Place | None) -> BoxTrace:
         return self.boxes.setdefault((source, place), BoxTrace(source, place))
+
+
+def _parts_of(batch: Any, depth: int = 2) -> Iterator[Any]:
+    """The parts of a batch, and those of dictionaries and tuples in it; lists of tensors stay whole."""
+    for part in (
+        batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (list, tuple)) else ()
+    ):
+        yield part
+        if depth and isinstance(part, (dict, tuple)):
+            yield from _parts_of(part, depth - 1)
 
 
 def _compare(record: BoxTrace, corners: torch.Tensor, numbers: torch.Tensor, function: str) -> None:

@@ -12,6 +12,8 @@ from trivet.doctor.trace_data import ViewTrace
 
 NOTED_STEPS = 3
 LEAST_SIDE = 4
+MAPS = ("Convolution", "MkldnnConvolution", "NativeBatchNorm", "CudnnBatchNorm", "Relu", "Silu", "Sigmoid")
+"""Operations that return maps with the channels behind the samples."""
 
 
 class ViewWatch:
@@ -53,12 +55,19 @@ class ViewWatch:
                 if len(given) >= 3 and given != got and 2 <= len(got) <= len(given):
                     frame = calling_frame()
                     if frame is not None and is_user_file(frame.f_code.co_filename):
+                        if _cuts_channels(self, made):
+                            watch._note_cut(name, self, made, place_of_frame(frame))
                         with session.measured(), torch.no_grad():
                             watch._note(name, self.detach(), made, lambda: place_of_frame(frame))
             return made
 
         watch = self
         return change
+
+    def _note_cut(self, name: str, given: torch.Tensor, made: torch.Tensor, place: Place) -> None:
+        shapes = list(given.shape), list(made.shape)
+        if len(self.views) < 32:
+            self.views.setdefault((name, place), ViewTrace(name, place, *shapes)).calls += 1
 
     def _note(self, name: str, given: torch.Tensor, made: torch.Tensor, place_of: Any) -> None:
         if _is_flattened(given.shape, made.shape):
@@ -84,6 +93,22 @@ class ViewWatch:
         trace.calls += 1
         trace.rough = _roughness(made.detach()[:16].float(), order)
         trace.smooth = _roughness(given[:16].permute(order).float(), order)
+
+
+def _cuts_channels(given: torch.Tensor, made: torch.Tensor) -> bool:
+    """Whether a layer's maps (b, k * c, h, w) were made rows (b, ..., c) of neighbours along the width, not of channels."""
+    if given.ndim != 4 or made.ndim != 3 or len(made) != len(given) or not given.is_contiguous():
+        return False
+    node = given.grad_fn.name() if given.grad_fn is not None else ""
+    row, (channels, _, width) = made.shape[2], given.shape[1:]
+    fits = 1 < row < channels or row == channels
+    return (
+        node.startswith(MAPS)
+        and fits
+        and channels % row == 0
+        and row % width != 0
+        and made.shape[1] != channels
+    )
 
 
 def _mistaken_order(given: torch.Size, made: torch.Size) -> tuple[int, ...] | None:
