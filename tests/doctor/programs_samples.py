@@ -398,6 +398,78 @@ optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         (('float("-inf")', "-1e4"),),
     ),
     Program(
+        "random-in-eval",
+        """
+class Jitter(nn.Module):
+    def forward(self, images):
+        return images + 0.3 * torch.randn_like(images) if self.training else images
+class Noisy(Net):
+    def __init__(self):
+        super().__init__()
+        self.first = [Jitter()]  # HERE
+    def forward(self, images):
+        for part in self.first:
+            images = part(images)
+        return super().forward(images)
+model = Noisy()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for _ in range(3):
+    model.train()
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for part in torch.randn(64, 3, 8, 8).split(16):
+            model(part)
+""",
+        (("[Jitter()]", "nn.ModuleList([Jitter()])"),),
+    ),
+    Program(
+        "loss-broadcast",
+        ADAM
+        + """
+def weighted(images, target):
+    sure = torch.rand(len(images), 1)
+    each = F.cross_entropy(model(images), target, reduction="none")
+    return (each * sure).mean()  # HERE
+for images, target in batches():
+    optimizer.zero_grad()
+    weighted(images, target).backward()
+    optimizer.step()
+""",
+        (("(each * sure)", "(each * sure.squeeze(1))"),),
+    ),
+    Program(
+        "regularisation-moves-frozen-weights",
+        """
+model = Net()
+def keep(gradient):
+    gradient = gradient.clone()
+    gradient[:2] = 0
+    return gradient
+model.head.weight.register_hook(keep)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=0.01)  # HERE
+"""
+        + LOOP,
+        ((", weight_decay=0.01", ""),),
+        "model.head",
+    ),
+    Program(
+        "fake-freeze",
+        """
+model = Net()
+for name, values in model.state_dict().items():  # HERE
+    if "encoder" in name:
+        values.requires_grad = False
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+"""
+        + LOOP,
+        (("model.state_dict().items()", "model.named_parameters()"),),
+        "model",
+    ),
+    Program(
         "parameter-not-in-optimizer",
         """
 class Marked(Net):

@@ -103,7 +103,8 @@ def selected_at(place: Place | None) -> Place | None:
             )
             made = _selection(function) if function is not None else None
         else:
-            first = next((s for s in _statements(scope) if name in _given(s) and _is_filled(s)), None)
+            names = {name, *_names_of_groups(name, scope)}
+            first = next((s for s in _statements(scope) if names & _given(s) and _is_filled(s)), None)
             made = first if first is not None and first.lineno < statement.lineno else None
         if made is not None:
             return _place_in(place, made)
@@ -160,6 +161,18 @@ def reordered_at(code: CodeType) -> Place:
                 return _place(code.co_filename, statement)
     line = code.co_firstlineno
     return Place(code.co_filename, line, linecache.getline(code.co_filename, line).strip(), code.co_name)
+
+
+def _names_of_groups(name: str | None, scope: ast.AST) -> set[str]:
+    """The variables that hold the parameters of the groups in a list: `groups = [{"params": decay}, {"params": rest}]`."""
+    found: set[str] = set()
+    for statement in _statements(scope) if name is not None else ():
+        value = statement.value if isinstance(statement, ast.Assign) and name in _given(statement) else None
+        for item in value.elts if isinstance(value, ast.List) else ():
+            given = _value_of_key(item, "params")
+            if isinstance(given, ast.Name):
+                found.add(given.id)
+    return found
 
 
 def deaf_train_at(code: CodeType) -> Place | None:

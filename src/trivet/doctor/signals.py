@@ -55,6 +55,7 @@ class RandomTrace:
         noise: Whether it is noise that a module's own code draws, and only adds on.
         averaged: Whether the model was given the same input several times on end, as for a mean over draws.
         mask: Whether that noise is zeros and ones, as dropout draws them, which nothing outside the forward sees.
+        attribute: The plain attribute of the model that holds an unregistered module which draws.
     """
 
     function: str
@@ -66,6 +67,7 @@ class RandomTrace:
     noise: bool = False
     averaged: bool = False
     mask: bool = False
+    attribute: str = ""
 
 
 @dataclass

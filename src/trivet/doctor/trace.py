@@ -323,6 +323,7 @@ class Trace:
     data: DataTrace = field(default_factory=DataTrace)
     exception: ExceptionTrace | None = None
     poisoned: bool = False
+    state_freeze: Place | None = None
     faults: list[str] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 

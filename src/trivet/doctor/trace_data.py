@@ -50,6 +50,7 @@ class LoaderTrace:
         sample_place: The first line of the user's `__getitem__`.
         parts: "input", "target", "boxes", "labels" -> where it makes that part of a sample, where that can be read.
         sources: Where the sources of random numbers are made, where that is known.
+        seeded_at: The first line of the user's function that seeds the workers.
         repeated: Source of random numbers -> whether it "workers" or "epochs" begin in the same state, though drawn from.
     """
 
@@ -62,6 +63,7 @@ class LoaderTrace:
     busy: float = 0.0
     repeated: dict[str, str] = field(default_factory=dict)
     sources: dict[str, Place] = field(default_factory=dict)
+    seeded_at: Place | None = None
     sample_place: Place | None = None
     parts: dict[str, Place] = field(default_factory=dict)
 
@@ -286,6 +288,15 @@ class TwinTrace:
 
 
 @dataclass
+class OuterTrace:
+    """A line where values of samples are multiplied by weights of samples, each value by every weight, and averaged."""
+
+    place: Place | None
+    shapes: list[list[int]]
+    calls: int = 0
+
+
+@dataclass
 class SplitTrace:
     """A split of samples into two parts: size of the second, how many of it are in the first too, values of a sample."""
 
@@ -404,6 +415,7 @@ class DataTrace:
     axes: list[AxisTrace] = field(default_factory=list)
     repeated_draws: list[RepeatedDrawTrace] = field(default_factory=list)
     twins: list[TwinTrace] = field(default_factory=list)
+    outers: list[OuterTrace] = field(default_factory=list)
     splits: list[SplitTrace] = field(default_factory=list)
     collates: list[CollateTrace] = field(default_factory=list)
     pairs: PairTrace = field(default_factory=PairTrace)

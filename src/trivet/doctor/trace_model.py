@@ -32,6 +32,7 @@ class ParameterTrace:
         changed: Whether its values were seen to move; `None` when looked at once only.
         moved_while_frozen: Steps of an optimizer in which it moved without requiring a gradient.
         decayed_only: Steps in which its gradient was zero everywhere and the optimizer moved it.
+        masked_rows, masked_moved: Rows whose gradient a hook made zero at every look, and the steps in which they moved.
         called: Whether the module that holds it was called in a recorded step; `None` when not known.
         called_with_gradient: Whether it was called with gradients enabled.
         in_eval, in_train: Recorded training steps whose forward found its module in either mode.
@@ -74,6 +75,8 @@ class ParameterTrace:
     changed: bool | None = None
     moved_while_frozen: int = 0
     decayed_only: int = 0
+    masked_rows: int = 0
+    masked_moved: int = 0
     called: bool | None = None
     called_with_gradient: bool = False
     in_eval: int = 0

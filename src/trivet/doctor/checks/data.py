@@ -198,7 +198,7 @@ def augmentation_repeats(trace: Trace) -> Iterator[Finding]:
             "warning",
             f"{listed(names)} begins in the same state in {'several workers' if workers else 'every epoch'} "
             f"of the loader of `{loader.dataset}`, and is drawn from",
-            where(loader.sources.get(names[0]) or loader.place, names[0]),
+            where(loader.sources.get(names[0]) or loader.seeded_at or loader.place, names[0]),
             {"sources": loader.repeated, "workers": loader.workers},
             "each worker is a copy of the process as it was when the epoch began, random generators included"
             if any(name.startswith("dataset.") for name in names)

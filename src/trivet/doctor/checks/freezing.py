@@ -18,6 +18,9 @@ from trivet.doctor.source import Place
 from trivet.doctor.trace import OptimizerTrace, Trace
 from trivet.doctor.trace_model import ParameterTrace
 
+FEWEST_MOVES = 5
+"""Recorded steps in which rows without a gradient have to move."""
+
 
 def frozen_part_changes(trace: Trace) -> Iterator[Finding]:
     """Batch-norm statistics of a frozen part that go on moving."""
@@ -71,6 +74,14 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
                 finding = _fake(part, moving, "warning", "`eval()` changes dropout and batch norm only")
                 yield replace(finding, where=where(place, part))
     wrong = [p for p in trace.parameters if p.misspelt and p.requires_grad and p.optimizers and p.changed]
+    if trace.state_freeze is not None and not any(not p.requires_grad for p in trace.parameters):
+        moving = [p for p in trace.parameters if p.requires_grad and p.optimizers and p.changed]
+        if moving:
+            why = (
+                "`state_dict()` gives detached copies of the parameters: what is set on these freezes nothing"
+            )
+            finding = _fake(moving[0].model, moving, "error", why)
+            yield replace(finding, where=where(trace.state_freeze, moving[0].model))
     if wrong:
         part = parts_of(wrong, trace.parameters)[0]
         why = f"`{wrong[0].misspelt}` is no attribute of a parameter that does anything: `requires_grad` is meant"
@@ -140,6 +151,24 @@ def regularisation_moves_frozen_weights(trace: Trace) -> Iterator[Finding]:
             "a gradient of zeros is not none: weight decay and momentum still act on it",
             "leave frozen parameters out of the optimizer, or clear with `zero_grad(set_to_none=True)`",
             patch=replace_keyword(cleared, "set_to_none", False, "True"),
+            verdict="proven",
+        )
+
+    for parameter in [p for p in trace.parameters if p.masked_moved >= FEWEST_MOVES and p.optimizers][:1]:
+        optimizer = trace.optimizers[parameter.optimizers[0]]
+        yield Finding(
+            "regularisation-moves-frozen-weights",
+            "warning",
+            f"{parameter.masked_rows} rows of `{parameter.name}` are moved by the {optimizer.kind} although a hook makes "
+            "their gradient zero",
+            where(optimizer.place, parameter.name),
+            {
+                "weight_decay": optimizer.weight_decay,
+                "rows": parameter.masked_rows,
+                "steps": parameter.masked_moved,
+            },
+            "a gradient of zeros is not none: weight decay and momentum still act on it",
+            "give this parameter a group without weight decay, or keep the frozen rows in a tensor of their own",
             verdict="proven",
         )
 

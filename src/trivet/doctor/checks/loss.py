@@ -156,6 +156,19 @@ def _squeezed(loss: LossTrace) -> str | None:
 
 
 def _spread_by_hand(trace: Trace) -> Iterator[Finding]:
+    for outer in trace.data.outers:
+        one, other = outer.shapes
+        yield Finding(
+            "loss-broadcast",
+            "error",
+            f"{_shape(one)} times {_shape(other)} make {_shape([max(one[0], other[0])] * 2)}, of which the loss is the mean: "
+            "each sample is weighted by all weights alike",
+            where(outer.place, "loss"),
+            {"shapes": outer.shapes, "calls": outer.calls},
+            "the shapes differ and broadcasting makes a larger tensor of both: a mean over it is the product of two means",
+            "give both the same shape: `weights.squeeze(1)`",
+            verdict="proven",
+        )
     for spread in trace.data.spreads:
         if spread.calls < 2:
             continue

@@ -125,7 +125,7 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
     """Dropout that acts although the model is in eval mode."""
     yield from _noise_in_eval(trace)
     for seen in trace.random:
-        if seen.noise and (not seen.mask or seen.averaged):
+        if seen.noise and not seen.attribute and (not seen.mask or seen.averaged):
             continue
         trained = any(m.name == seen.model and m.trained for m in trace.models) or not seen.model
         if not trained:
@@ -133,14 +133,18 @@ def random_in_eval(trace: Trace) -> Iterator[Finding]:
         yield Finding(
             "random-in-eval",
             "note" if seen.asked else "error",
-            f"{'a random mask' if seen.mask else 'dropout'} acts while `{seen.model or 'the model'}` is in eval mode "
+            f"{'a random mask' if seen.mask else 'noise' if seen.noise else 'dropout'} acts while `{seen.model or 'the model'}` is in eval mode "
             f"({seen.calls} times)",
             where(seen.place, seen.model or None),
             {"calls": seen.calls, "function": seen.function, "made_in_forward": seen.unregistered},
-            "the forward makes a new `nn.Dropout`, which is always in train mode"
+            f"`{seen.attribute}` is a plain list or dictionary: what is in it is no part of the model, and stays in train mode"
+            if seen.attribute
+            else "the forward makes a new `nn.Dropout`, which is always in train mode"
             if seen.unregistered
             else f"`{seen.function}` does not know the mode of the module that calls it",
-            "make the layer in `__init__` (`self.drop = nn.Dropout(p)`)"
+            f"register it: `self.{seen.attribute} = nn.ModuleList([...])`"
+            if seen.attribute
+            else "make the layer in `__init__` (`self.drop = nn.Dropout(p)`)"
             if seen.unregistered
             else "draw it `if self.training` only (`stochastic_depth(..., training=self.training)`)"
             if seen.mask
@@ -163,6 +167,7 @@ def _noise_in_eval(trace: Trace) -> Iterator[Finding]:
         if (
             not seen.noise
             or seen.mask
+            or seen.attribute
             or seen.averaged
             or not any(m.name == seen.model and m.trained for m in trace.models)
         ):

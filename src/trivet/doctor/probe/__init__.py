@@ -18,6 +18,7 @@ from trivet.doctor.probe.fills import FillWatch
 from trivet.doctor.probe.kept import GraphWatch
 from trivet.doctor.probe.ledger import Entry, Ledger, is_lazy, poisoned_values, sample_of
 from trivet.doctor.probe.losses import LossWatch
+from trivet.doctor.probe.masked import MaskedWatch
 from trivet.doctor.probe.modules import ModuleWatch
 from trivet.doctor.probe.names import variables_that_hold
 from trivet.doctor.probe.noise import NoiseWatch
@@ -69,6 +70,7 @@ class Probe:
         self.data = DataWatch(self.session, self.modules, self.losses)
         self.terms = TermWatch(self.session)
         self.ledger = Ledger()
+        self.masked = MaskedWatch(self.ledger)
         self.paths = PathWatch(self.session, self.ledger)
         self.survey = Survey(self.modules, self.ledger, self.fills)
         self.draws = DrawWatch(self.session, self.survey.names)
@@ -222,6 +224,7 @@ class Probe:
             for entry, parameter in self._still:
                 entry.frozen_sample = sample_of(parameter)
             self._before = _samples(held)
+            self.masked.before_step(held)
             self.graphs.look()
             self.paths.name_answered()
 
@@ -235,6 +238,7 @@ class Probe:
                         entry.trace.moved_while_frozen += not parameter.requires_grad
                         entry.trace.decayed_only += parameter.requires_grad and self.recorded[-1].finite
                     entry.frozen_sample = None
+                self.masked.after_step()
                 self.recorded[-1].update_ratio = _update_ratio(self._before)
                 self._before = []
                 if self.session.steps < 2:

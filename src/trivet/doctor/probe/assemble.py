@@ -9,6 +9,7 @@ from trivet.doctor.exceptions import describe_exception
 from trivet.doctor.origins import clipped_at, deaf_train_at, element_at, keyed_at, value_at
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
+from trivet.doctor.probe.written import freezes_states_at, sets_attribute, written_at
 from trivet.doctor.source import Place
 from trivet.doctor.trace import Cost, ExceptionTrace, Trace
 from trivet.doctor.trace_model import ModelTrace
@@ -47,7 +48,7 @@ def assemble(probe: "Probe") -> Trace:
         faults=probe.session.faults,
         cost=Cost(probe.session.spent, probe.session.spent / watched if watched else 0.0, watched),
     )
-    for fill in (_fill_parameters, _fill_models, _fill_signals, _fill_data, _fill_exception):
+    for fill in (_fill_parameters, _fill_models, _fill_data, _fill_signals, _fill_exception):
         with probe.session.shielded():
             fill(probe, trace)
     return trace
@@ -85,6 +86,10 @@ def _fill_data(probe: "Probe", trace: Trace) -> None:
 
 
 def _fill_signals(probe: "Probe", trace: Trace) -> None:
+    for seen in trace.random:
+        made = written_at(probe.survey.files(), sets_attribute(seen.attribute)) if seen.attribute else None
+        seen.place = made or seen.place
+    trace.data.outers = list(probe.terms.outers.values())
     probe.activations.fill(trace.relus, trace.layers)
     trace.backward.kept = probe.graphs.trace
     trace.backward.constant_terms = list(probe.terms.found.values())
@@ -124,6 +129,7 @@ def _fill_parameters(probe: "Probe", trace: Trace) -> None:
 
 
 def _fill_models(probe: "Probe", trace: Trace) -> None:
+    trace.state_freeze = freezes_states_at(probe.survey.files())
     trained = {p.model for p in trace.parameters if p.with_nonzero}
     for model in trace.models:
         model.trained = model.name in trained

@@ -36,6 +36,7 @@ class NoiseWatch:
         self._drawn: list[tuple[Place, weakref.ref[torch.Tensor]]] = []
         self._loose: dict[Place, bool] = {}
         self._masks: set[Place] = set()
+        self._unregistered: dict[Place, RandomTrace] = {}
         self._shown: list[tuple[RandomTrace, weakref.ref[torch.Tensor]]] = []
         self._given: weakref.ref[torch.Tensor] | None = None
         self._again = self._step = 0
@@ -50,7 +51,8 @@ class NoiseWatch:
 
     def traces(self) -> list[RandomTrace]:
         """Return the lines whose noise is only added on in training, and drawn in eval mode, too."""
-        return [trace for place, trace in self.random.items() if self._loose.get(place) and trace.calls]
+        loose = [trace for place, trace in self.random.items() if self._loose.get(place) and trace.calls]
+        return loose + list(self._unregistered.values())
 
     def before_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count calls with the same input one after the other."""
@@ -107,7 +109,11 @@ class NoiseWatch:
                 self._drawn.append((place, weakref.ref(value)))
                 if name in MASKS:
                     self._masks.add(place)
-        elif not module.training and not held.training and self._loose.get(place):
+        elif not module.training and held.training:
+            attribute = _unregistered_in(unwrapped(module), held)
+            if attribute:
+                self._note_unregistered(name, place, module, attribute)
+        elif not module.training and self._loose.get(place):
             if place not in self.random:
                 name_of_root = self.names.get(id(unwrapped(module)), "")
                 self.random[place] = RandomTrace(name, place, name_of_root, noise=True, mask=name in MASKS)
@@ -115,3 +121,31 @@ class NoiseWatch:
                 self._shown.append((self.random[place], weakref.ref(value)))
             else:
                 self.random[place].calls += 1
+
+    def _note_unregistered(self, name: str, place: Place, root: nn.Module, attribute: str) -> None:
+        """A module that `eval()` does not reach, for its model does not know it, draws on."""
+        if place not in self._unregistered and len(self._unregistered) < MOST_PLACES:
+            model = self.names.get(id(unwrapped(root)), "")
+            trace = RandomTrace(name, place, model, unregistered=True, noise=True, attribute=attribute)
+            self._unregistered[place] = trace
+        if place in self._unregistered:
+            self._unregistered[place].calls += 1
+
+
+def _unregistered_in(root: nn.Module, module: nn.Module) -> str:
+    """The plain list, tuple or dictionary of a model's part that holds a module which is no part of it: its attribute."""
+    parts = list(root.modules())
+    if any(part is module for part in parts):
+        return ""  # put to train on purpose
+    for part in parts:
+        for attribute, value in vars(part).items():
+            items = (
+                value.values()
+                if isinstance(value, dict)
+                else value
+                if isinstance(value, (list, tuple))
+                else ()
+            )
+            if not attribute.startswith("_") and any(item is module for item in items):
+                return attribute
+    return ""

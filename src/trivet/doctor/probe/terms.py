@@ -14,6 +14,7 @@ from trivet.doctor.probe.cuts import switched_off
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, user_frames, user_place
 from trivet.doctor.trace import ConstantTermTrace
+from trivet.doctor.trace_data import OuterTrace
 
 STEPS = 2
 """Optimizer steps in which is looked."""
@@ -32,6 +33,8 @@ SUMS = (
     "__isub__",
     "rsub",
 )
+PRODUCTS = ("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
+AVERAGES = ("mean", "sum", "nanmean")
 JOINS = ("stack", "cat", "concat", "hstack")
 LINEAR = (
     *("Add", "Sub", "Rsub", "Neg", "Mul", "Div", "Sum", "Mean", "Stack", "Cat", "ToCopy", "Expand", "Alias"),
@@ -72,6 +75,8 @@ class TermWatch(TorchFunctionMode):
         super().__init__()
         self.session = session
         self.found: dict[tuple[Place | None, Place | None], ConstantTermTrace] = {}
+        self.outers: dict[Place | None, OuterTrace] = {}
+        self._outer: dict[int, tuple[torch.Tensor, Place | None, list[list[int]]]] = {}
         self._here = self._looks = False
         self._compiles = False
         self._calls = 0
@@ -171,6 +176,16 @@ class TermWatch(TorchFunctionMode):
                 )
                 self._held += alive
                 self._dead[id(output)] = _Dead(output, place, copies)
+        elif name in PRODUCTS and len(given) == 2 and _is_outer(given[0], given[1], output):
+            self._outer[id(output)] = output, user_place(), [list(tensor.shape) for tensor in given]
+        elif (
+            name in AVERAGES
+            and not output.ndim
+            and given
+            and self._outer.get(id(given[0]), (None,))[0] is given[0]
+        ):
+            _, place, shapes = self._outer[id(given[0])]
+            self.outers.setdefault(place, OuterTrace(place, shapes)).calls += 1
         elif self._numbers and name in SUMS and any(isinstance(value, float) for value in args):
             self._note_number(next(value for value in args if isinstance(value, float)), output)
         elif dead and (name in SUMS or name in JOINS) and output.grad_fn is not None:
@@ -200,6 +215,15 @@ class TermWatch(TorchFunctionMode):
         self._held.clear()
         self._terms.clear()
         self._numbers.clear()
+        self._outer.clear()
+
+
+def _is_outer(one: torch.Tensor, other: torch.Tensor, product: torch.Tensor) -> bool:
+    """Whether (n,) was multiplied by (n, 1), of which one alone has a graph: each value of a sample by every weight."""
+    flat, column = sorted((one, other), key=lambda tensor: tensor.ndim)
+    n = product.shape[0] if product.ndim == 2 else 0
+    shapes = flat.shape == (n,) and column.shape == (n, 1) and product.shape == (n, n) and n > 1
+    return shapes and one.requires_grad != other.requires_grad
 
 
 def _tensors_in(values: Any) -> Iterator[torch.Tensor]:

@@ -48,6 +48,18 @@ def sets_attribute(attribute: str) -> Wanted:
     return wanted
 
 
+def freezes_states_at(files: Iterable[str]) -> Place | None:
+    """Return where a loop over `state_dict()` is to freeze what it goes through."""
+    for file in dict.fromkeys(files):
+        tree = parsed(file)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.For) and ".state_dict()" in ast.unparse(node.iter):
+                text = ast.unparse(ast.Module(node.body, []))
+                if ".requires_grad = False" in text or ".requires_grad_(False)" in text:
+                    return Place(file, node.lineno, linecache.getline(file, node.lineno).strip())
+    return None
+
+
 def changes_rate(node: ast.stmt) -> bool:
     """Match a change of a learning rate by hand: `group["lr"] *= 0.9`."""
     target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)

@@ -105,6 +105,7 @@ class LoaderWatch:
         for record in records:
             self._compare_states(record)
             _find_sources(record)
+            _find_seeding(record)
         return [record.trace for record in records if record.trains]
 
     def record_of(self, loader: Any) -> LoaderRecord:
@@ -305,6 +306,17 @@ def _find_sources(record: LoaderRecord) -> None:
         made = written_at(record.files, sets_attribute(attribute)) if attribute else None
         if made is not None:
             record.trace.sources[name] = made
+
+
+def _find_seeding(record: LoaderRecord) -> None:
+    """Where workers are seeded, if a function of the user's own does that."""
+    loader = record.ref()
+    code = getattr(getattr(loader, "worker_init_fn", None), "__code__", None)
+    if record.trace.repeated and code is not None and is_user_file(code.co_filename):
+        line = code.co_firstlineno + 1
+        record.trace.seeded_at = Place(
+            code.co_filename, line, linecache.getline(code.co_filename, line).strip()
+        )
 
 
 def _file_of(dataset: Any) -> list[str]:
