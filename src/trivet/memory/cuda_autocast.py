@@ -68,12 +68,15 @@ IN_FLOAT32 = frozenset(
     ]
 )
 _LOW = (torch.float16, torch.bfloat16)
-_USERS_DEPTH = 2
-"""Dispatch modes active where the step's own code runs; inside one of them there are fewer."""
 
 
 class CudaAutocast(TorchFunctionMode):
     """Casts the arguments of functions that CUDA's autocast keeps in float32, where autocast is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._users_depth = torch._C._len_torch_dispatch_stack()
+        """Dispatch modes active where the step's own code runs; inside one of them there are fewer."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Call a function of PyTorch."""
@@ -81,7 +84,7 @@ class CudaAutocast(TorchFunctionMode):
         if (
             getattr(func, "__name__", "") in IN_FLOAT32
             and torch.is_autocast_enabled("cpu")
-            and torch._C._len_torch_dispatch_stack() >= _USERS_DEPTH
+            and torch._C._len_torch_dispatch_stack() >= self._users_depth
         ):
             args, kwargs = tree_map(_to_float32, (args, kwargs))
         return func(*args, **kwargs)

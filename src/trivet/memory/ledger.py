@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from functools import cached_property
 
 import torch
@@ -183,8 +184,10 @@ class Curve:
 def draw_lines(ledgers: Sequence[Ledger]) -> Curve:
     """Draw a straight line over the batch through every storage of two runs of the same step.
 
-    A storage is found again by its phase, module and operator and its number among those. One that only the larger
-    batch has (a loss that works through its input piece by piece) keeps its size.
+    A storage is found again by its phase, module and operator and its number among those; where the two runs made
+    different numbers of storages in a module, by the order of its operators. Of those that only the larger batch has,
+    one that waits for the backward pass, or is there before the step, grows from nothing: it belongs to one of the
+    examples that were added. Others (a loss that works through its input piece by piece) keep their size.
 
     Args:
         ledgers: The runs, at two batch sizes; of one alone everything is taken as fixed.
@@ -197,11 +200,12 @@ def draw_lines(ledgers: Sequence[Ledger]) -> Curve:
     sizes = torch.tensor([float(storage.size) for storage in large.storages], dtype=torch.float64)
     if small.batch == large.batch:
         return Curve(large, sizes, torch.zeros_like(sizes))
-    known = dict(zip(_keys(small), (storage.size for storage in small.storages), strict=True))
+    twins = _twins(small, large)
+    begin = next((time for time, phase in large.phases if phase == "backward"), large.clock)
     before = torch.tensor(
         [
-            float(known.get(key, storage.size))
-            for key, storage in zip(_keys(large), large.storages, strict=True)
+            float(small.storages[twins[place]].size if place in twins else _alone(storage, begin))
+            for place, storage in enumerate(large.storages)
         ],
         dtype=torch.float64,
     )
@@ -209,12 +213,43 @@ def draw_lines(ledgers: Sequence[Ledger]) -> Curve:
     return Curve(large, sizes - each * large.batch, each)
 
 
-def _keys(ledger: Ledger) -> list[tuple[str, str, str, int]]:
-    seen: Counter[tuple[str, str, str]] = Counter()
-    keys = []
-    for storage in ledger.storages:
-        operator = storage.kind if storage.birth == ALWAYS else storage.operator
-        name = (storage.phase, storage.module, operator)
-        keys.append((*name, seen[name]))
-        seen[name] += 1
-    return keys
+def _alone(storage: Storage, backward: int) -> int:
+    """Return the bytes that the smaller batch had of a storage which it had not."""
+    waits = storage.birth < backward and (storage.death is None or storage.death > backward)
+    return 0 if waits else storage.size
+
+
+def _twins(small: Ledger, large: Ledger) -> dict[int, int]:
+    """Return the place in the smaller ledger of the storages of the larger one that it has too."""
+    ours, theirs = _by_module(small), _by_module(large)
+    twins: dict[int, int] = {}
+    for key, places in theirs.items():
+        known = ours.get(key, [])
+        first = [_operator(small.storages[place]) for place in known]
+        second = [_operator(large.storages[place]) for place in places]
+        if Counter(first) == Counter(second):
+            twins |= _by_number(known, first, places, second)
+        else:
+            for block in SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks():
+                for step in range(block.size):
+                    twins[places[block.b + step]] = known[block.a + step]
+    return twins
+
+
+def _by_module(ledger: Ledger) -> dict[tuple[str, str], list[int]]:
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, storage in enumerate(ledger.storages):
+        found.setdefault((storage.phase, storage.module), []).append(place)
+    return found
+
+
+def _by_number(known: list[int], first: list[str], places: list[int], second: list[str]) -> dict[int, int]:
+    """Match by the number among those of the same operator."""
+    waiting: dict[str, list[int]] = {}
+    for place, operator in zip(reversed(known), reversed(first), strict=True):
+        waiting.setdefault(operator, []).append(place)
+    return {place: waiting[operator].pop() for place, operator in zip(places, second, strict=True)}
+
+
+def _operator(storage: Storage) -> str:
+    return storage.kind if storage.birth == ALWAYS else storage.operator

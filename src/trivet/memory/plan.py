@@ -1,22 +1,22 @@
 """How much memory training takes, what fits, and with what margin."""
 
-import copy
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from trivet.memory.cpu_scratch import cpu_scratch
 from trivet.memory.cuda_autocast import CudaAutocast
-from trivet.memory.ledger import INPUT, LOSS, WEIGHTS, Curve
+from trivet.memory.example import count_examples, example_at
+from trivet.memory.ledger import Curve
+from trivet.memory.plain_step import Loss, MakesOptimizer, PlainStep
 from trivet.memory.replay import reserved
-from trivet.memory.step import Step, account, fake_copy, fake_like
+from trivet.memory.step import BATCHES, account
 
 MIB, GIB = 1 << 20, 1 << 30
 Device = Literal["cuda", "cpu"]
@@ -116,35 +116,46 @@ class MemoryPlan:
 
 def plan_memory(
     module: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor],
-    loss: Callable[..., Tensor],
-    optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer],
+    example_inputs: object,
+    loss: Loss | None,
+    optimizer: MakesOptimizer,
     *,
-    example_targets: Sequence[Tensor] = (),
+    example_targets: object = (),
     device: Device = "cuda",
     precision: Precision = "32",
     average: bool = False,
     keep_gradients: bool = False,
+    real: bool = False,
 ) -> MemoryPlan:
-    """Plan the memory of training any module, without the device and without allocating anything large.
+    """Plan the memory of training any module, without the device and, unless `real`, without allocating anything large.
 
     The step that is planned: forward pass (under autocast, if the precision is mixed), loss, backward pass, optimizer,
-    gradients set to `None`. It runs twice on fake tensors at two batch sizes, and every storage becomes a straight line
-    over the batch.
+    gradients set to `None`. It runs twice on fake tensors, with as many examples as are given (at least 2) and with
+    twice as many, and every storage becomes a straight line over the batch.
 
     Args:
         module: Any module; it is not changed. Its weights may be real, fake or on the meta device.
-        example_inputs: What it is called with; only shapes, layouts and types matter. The first side is the batch.
-        loss: Called with the output and the targets; returns a scalar.
+        example_inputs: What it is called with: a tensor; a tuple or list of arguments; or a mapping of arguments by
+            name. An argument is a tensor or a plain value, or lists, tuples and mappings of them. The examples of the
+            batch are the first side of each tensor `(batch, ...)` and the items of each list within the arguments
+            (a detector's images and targets), whose tensors may have any shape. For anything else, a function of the
+            batch size that returns such inputs. Tensors of up to 65,536 numbers an example keep their values; of
+            larger ones only shape, layout and type matter. They may be fake or on the meta device.
+        loss: Called with the output and the targets; returns a scalar. `None` where the module returns its own: a
+            scalar, an object or mapping with a `loss`, or a mapping of scalar losses, which are added.
         optimizer: One made for the module's parameters, or a function of parameters that makes one.
-        example_targets: Tensors for the loss; their first side is the batch.
+        example_targets: What the loss is called with after the output, in the forms of `example_inputs`.
         device: Where it will train.
         precision: `32`, or `bf16` or `16` for mixed precision.
         average: Whether an average of the weights is kept beside them.
         keep_gradients: Whether gradients stay from step to step instead of being set to `None` (`zero_grad`'s default).
+        real: Whether the two steps are taken by a copy of the module on this machine's CPU, in its memory, instead of
+            on fake tensors: for code whose sizes depend on values it computes (boxes that are suppressed, tokens that
+            are routed). They depend on the example's values and on the weights, then; give a typical example.
 
     Raises:
-        ValueError: If the optimizer cannot be made again, or the step uses something whose size depends on values.
+        ValueError: If the example is none of these or its batch sizes differ, no loss is found, the optimizer cannot
+            be made again, or the step asks for values that fake tensors have not; then the line that asks is named.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 10))
@@ -152,27 +163,31 @@ def plan_memory(
         >>> plan.largest_batch(4 << 30) > 1000
         True
     """
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     if precision not in ("32", *LOW_PRECISION):
         raise ValueError(f"precision is 32, bf16 or 16, got {precision!r}")
     if device not in MARGINS:
         raise ValueError(f"device is cuda or cpu, got {device!r}")
+    few = max(
+        BATCHES[0], count_examples({"example_inputs": example_inputs, "example_targets": example_targets})
+    )
 
-    def prepare(batch: int) -> Step:
-        return _PlainStep(
+    def prepare(batch: int) -> PlainStep:
+        step = PlainStep(
             module,
-            inputs,
-            tuple(example_targets),
+            example_at(example_inputs, batch, real=real),
+            example_at(example_targets, batch, real=real),
             loss,
             optimizer,
-            batch,
-            device,
-            LOW_PRECISION.get(precision),
-            average,
-            keep_gradients,
+            as_on=partial(as_on, device, LOW_PRECISION.get(precision)),
+            average=average,
+            keeps_gradients=keep_gradients,
+            real=real,
         )
+        step_as_on(device, step.optimizer())
+        return step
 
-    return MemoryPlan(account(prepare, scratch=scratch_of(device)), device)
+    curve = account(prepare, batches=(few, 2 * few), scratch=scratch_of(device), real=real)
+    return MemoryPlan(curve, device)
 
 
 def scratch_of(device: Device) -> Callable[[Any, tuple], int] | None:
@@ -201,68 +216,3 @@ def step_as_on(device: Device, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
             if group.get("foreach", False) is None and not group.get("fused"):
                 group["foreach"] = True
-
-
-class _PlainStep:
-    """A plain training step of a module."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        inputs: tuple[Tensor, ...],
-        targets: tuple[Tensor, ...],
-        loss: Callable[..., Tensor],
-        optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer],
-        batch: int,
-        device: Device,
-        dtype: torch.dtype | None,
-        average: bool,
-        keeps_gradients: bool,
-    ) -> None:
-        self.module = fake_copy(module).train()
-        self.average: list[Tensor] = list(fake_copy(module).parameters()) if average else []
-        self.inputs = [fake_like(tensor, batch=batch) for tensor in inputs]
-        self.targets = [fake_like(tensor, batch=batch) for tensor in targets]
-        self.loss, self.device, self.dtype = loss, device, dtype
-        self.keeps_gradients = keeps_gradients
-        self._optimizer = _again(optimizer, module, self.module)
-        step_as_on(device, self._optimizer)
-
-    def parts(self) -> dict[str, list[Tensor]]:
-        weights: list[Tensor] = [*self.module.parameters(), *self.module.buffers()]
-        return {WEIGHTS: weights, "averaged weights": self.average, INPUT: self.inputs, LOSS: self.targets}
-
-    def optimizer(self) -> Optimizer:
-        return self._optimizer
-
-    def run(self) -> None:
-        with as_on(self.device, self.dtype):
-            output = self.module(*self.inputs)
-            loss = self.loss(output, *self.targets)
-        del output
-        loss.backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=not self.keeps_gradients)
-
-
-def _again(
-    optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer], module: nn.Module, fake: nn.Module
-) -> Optimizer:
-    """Return the same kind of optimizer for the fake parameters."""
-    if not isinstance(optimizer, Optimizer):
-        return optimizer(fake.parameters())
-    twins = {id(real): twin for real, twin in zip(module.parameters(), fake.parameters(), strict=True)}
-    try:
-        groups = [
-            {**copy.copy(group), "params": [twins[id(parameter)] for parameter in group["params"]]}
-            for group in optimizer.param_groups
-        ]
-        known = inspect.signature(type(optimizer)).parameters
-        return type(optimizer)(
-            groups, **{key: value for key, value in optimizer.defaults.items() if key in known}
-        )
-    except (KeyError, TypeError) as fault:
-        raise ValueError(
-            f"cannot make {type(optimizer).__name__} again for the planned parameters ({fault!r}); "
-            "give a function of parameters that makes the optimizer"
-        ) from fault

@@ -1,9 +1,9 @@
-"""A training step of any module on fake tensors, at two batch sizes."""
+"""A training step of any module on fake or real tensors, at two batch sizes."""
 
 import copy
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,7 +34,7 @@ class FakeTensors(FakeTensorMode):
 
 @runtime_checkable
 class Step(Protocol):
-    """A training step that was set up on fake tensors."""
+    """A training step that was set up on fake or real tensors."""
 
     module: nn.Module
     keeps_gradients: bool
@@ -51,22 +51,27 @@ class Step(Protocol):
 
 
 def account(
-    prepare: Callable[[int], Step], *, batches: Sequence[int] | None = None, scratch: Scratch | None = None
+    prepare: Callable[[int], Step],
+    *,
+    batches: Sequence[int] | None = None,
+    scratch: Scratch | None = None,
+    real: bool = False,
 ) -> Curve:
-    """Run a step on fake tensors, at two batch sizes, and return what is alive when.
+    """Run a step at two batch sizes, and return what is alive when.
 
-    Nothing large is allocated, and the global random state is left as it was.
+    On fake tensors nothing large is allocated. The global random state is left as it was.
 
     Args:
         prepare: Sets the step up for a batch size; called, as the step is, while fake tensors are made.
         batches: The batch sizes; `BATCHES` if not given.
         scratch: Bytes that operators need while they run.
+        real: Whether the step is taken on real tensors of the CPU instead of fake ones.
 
     Raises:
         ValueError: If the step uses something whose size depends on values.
     """
     with torch.random.fork_rng(devices=[]), _uncollected():
-        return draw_lines([_run(prepare, batch, scratch) for batch in batches or BATCHES])
+        return draw_lines([_run(prepare, batch, scratch, real) for batch in batches or BATCHES])
 
 
 @contextmanager
@@ -81,9 +86,9 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None) -> Ledger:
+def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None, real: bool) -> Ledger:
     ledger = Ledger(batch)
-    with FakeTensors():
+    with nullcontext() if real else FakeTensors():
         step = prepare(batch)
         with Tracker(Ledger(batch), step.module):  # for its speed: what it writes is dropped
             _make_state(step)
@@ -109,7 +114,7 @@ def _make_state(step: Step) -> None:
         return
     for parameter in step.module.parameters():
         if parameter.requires_grad:
-            parameter.grad = torch.empty_like(parameter)
+            parameter.grad = torch.zeros_like(parameter)
     with suppress(
         TypeError, RuntimeError
     ):  # it wants a closure: its state is made in the step that is watched
@@ -143,6 +148,26 @@ def _state(optimizer: Optimizer | None) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(list(optimizer.state.values())) if isinstance(leaf, Tensor)]
 
 
+def copy_of(module: nn.Module, *, real: bool) -> nn.Module:
+    """Return a copy of a module on the CPU, real or fake; call while fake tensors are made, unless it is real.
+
+    Args:
+        module: Any module; it is left as it is, wherever its tensors are.
+        real: Whether the copy has the values; otherwise it is fake.
+
+    Raises:
+        ValueError: If it shall be real and the module is on the meta device.
+    """
+    if not real:
+        return fake_copy(module)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device and has no values, which real=True takes; load them first"
+            )
+    return copy.deepcopy(module).cpu()
+
+
 def fake_copy(module: nn.Module) -> nn.Module:
     """Return a module of the same structure whose parameters and buffers are fake; call while fake tensors are made.
 
@@ -160,13 +185,17 @@ def fake_like(tensor: Tensor, *, batch: int | None = None) -> Tensor:
     shape = list(tensor.shape)
     if batch is not None and shape:
         shape[0] = batch
+    made = torch.empty(shape, dtype=tensor.dtype, device="cpu", memory_format=layout_of(tensor))
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(made, requires_grad=tensor.requires_grad)
+    return made.requires_grad_(tensor.requires_grad)
+
+
+def layout_of(tensor: Tensor) -> torch.memory_format:
+    """Return whether a tensor's channels lie last or its sides in order."""
     last = (
         tensor.dim() == 4
         and tensor.is_contiguous(memory_format=torch.channels_last)
         and not tensor.is_contiguous()
     )
-    layout = torch.channels_last if last else torch.contiguous_format
-    made = torch.empty(shape, dtype=tensor.dtype, device="cpu", memory_format=layout)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(made, requires_grad=tensor.requires_grad)
-    return made.requires_grad_(tensor.requires_grad)
+    return torch.channels_last if last else torch.contiguous_format

@@ -1,14 +1,21 @@
-"""Watches one training step on fake tensors, and writes down every storage that is born and dies."""
+"""Watches one training step on fake or real tensors, and writes down every storage that is born and dies."""
 
+import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, unset_fake_temporarily
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    unset_fake_temporarily,
+)
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -38,7 +45,7 @@ Scratch = Callable[[Any, tuple], int]
 class Tracker(TorchDispatchMode):
     """Runs what has a fake tensor among its arguments as fake, everything else for real; writes the ledger.
 
-    Enter it inside a `FakeTensorMode(allow_non_fake_inputs=True)`.
+    Enter it inside a `FakeTensorMode(allow_non_fake_inputs=True)`; outside of one all is real.
 
     Args:
         ledger: Filled as the step runs.
@@ -125,14 +132,15 @@ class Tracker(TorchDispatchMode):
                 return WORST_CASES[func](func, *args, **kwargs)
             try:
                 return REMEMBERED.call(func, args, kwargs, mode)
-            except DynamicOutputShapeException:
+            except (DynamicOutputShapeException, DataDependentOutputException):
                 raise ValueError(
-                    f"the size of the result of {func} depends on the values it is given, which a plan has not; "
-                    "give plan_memory a loss without it"
+                    f"the result of {func}, called {_place()}, depends on values, which are not there while a step is "
+                    "planned; give plan_memory real=True, which takes the step on real tensors, or do without it"
                 ) from None
         if not tensors:
             made = func(*args, **kwargs)
-            if any(leaf.numel() > MOST_REAL for leaf in tree_leaves(made) if isinstance(leaf, Tensor)):
+            leaves = [leaf for leaf in tree_leaves(made) if isinstance(leaf, FakeTensor)]
+            if not leaves or any(leaf.numel() > MOST_REAL for leaf in leaves):
                 return made
         with unset_fake_temporarily():
             return func(*args, **kwargs)
@@ -232,3 +240,12 @@ def _tensors(args: tuple, kwargs: dict) -> list[Tensor]:
         elif isinstance(item, list | tuple):
             found += [one for one in item if isinstance(one, Tensor)]
     return found
+
+
+def _place() -> str:
+    """Return which line of the step is running, the innermost outside of PyTorch and this package."""
+    libraries = (Path(torch.__file__).parent, Path(__file__).parent)
+    for frame in reversed(traceback.extract_stack()):
+        if not any(Path(frame.filename).is_relative_to(library) for library in libraries):
+            return f"in {frame.filename}:{frame.lineno} ({frame.line})"
+    return "by PyTorch itself"
