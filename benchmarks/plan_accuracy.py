@@ -133,11 +133,19 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def in_a_process(library: Path, kind: str, *case: object) -> list[float]:
-    words = [sys.executable, __file__, kind, json.dumps(case)]
-    done = subprocess.run(
-        words, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True
-    )
+def compiled_heap(folder: Path) -> Path:
+    """Return the library that counts the heap, compiled."""
+    library = folder / "heap.so"
+    source = Path(__file__).with_name("plan_heap.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+def in_a_process(program: str, library: Path | None, kind: str, *case: object) -> list[float]:
+    """Return what a program prints for a case, the library preloaded if there is one."""
+    preload = {} if library is None else {"LD_PRELOAD": str(library)}
+    words = [sys.executable, program, kind, json.dumps(case)]
+    done = subprocess.run(words, env={**os.environ, **preload}, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -147,7 +155,7 @@ def compare_fits(library: Path, models: list[str], batches: list[int]) -> None:
     for model in models:
         name, size = model.split(":")
         for batch in batches:
-            heap, program, peak = in_a_process(library, "--measure-fit", name, int(size), batch)
+            heap, program, peak = in_a_process(__file__, library, "--measure-fit", name, int(size), batch)
             own, grown = planned_fit(name, int(size), batch)
             row = f"| {name} | {size} | {batch} | {heap:.0f} | {own:.0f} | {own / heap - 1:+.1%} "
             print(
@@ -171,9 +179,7 @@ def main() -> None:
         return
     batches = given.batches or ([4] if given.fit else [2, 4, 8])
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "heap.so"
-        source = Path(__file__).with_name("plan_heap.c")
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+        library = compiled_heap(Path(folder))
         if given.fit:
             compare_fits(library, given.models or list(FIT_MODELS), batches)
             return
@@ -184,7 +190,7 @@ def main() -> None:
             for precision in given.precisions:
                 plans = planned(name, int(size), batches, precision)
                 for batch in batches:
-                    (truth,) = in_a_process(library, "--measure", name, int(size), batch, precision)
+                    (truth,) = in_a_process(__file__, library, "--measure", name, int(size), batch, precision)
                     error = plans[batch] / truth - 1
                     row = f"| {name} | {size} | {precision} | {batch} | {truth:.0f} | {plans[batch]:.0f} |"
                     print(f"{row} {error:+.1%} |", flush=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from trivet.memory.step import fake_like, layout_of
+from trivet.memory.layout import layout_of
+from trivet.memory.step import fake_like
 
 MOST_KEPT = 1 << 16
 """Tensors of up to so many numbers an example keep their values among fake ones: boxes, labels, tokens; not images."""

@@ -1,10 +1,10 @@
 """How much memory training takes, what fits, and with what margin."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from trivet.memory.ledger import Curve
 from trivet.memory.plain_step import Loss, MakesOptimizer, PlainStep
 from trivet.memory.replay import reserved
 from trivet.memory.step import BATCHES, account
+from trivet.memory.tracker import Scratch
 
 MIB, GIB = 1 << 20, 1 << 30
 Device = Literal["cuda", "cpu"]
@@ -190,7 +191,7 @@ def plan_memory(
     return MemoryPlan(curve, device)
 
 
-def scratch_of(device: Device) -> Callable[[Any, tuple], int] | None:
+def scratch_of(device: Device) -> Scratch | None:
     """Return the rule for what operators allocate while they run on a device."""
     return cpu_scratch if device == "cpu" else None
 

@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
+from trivet.memory.layout import layout_of
 from trivet.memory.ledger import GRADIENTS, OPTIMIZER, Curve, Ledger, draw_lines
 from trivet.memory.tracker import Scratch, Tracker
 
@@ -177,7 +178,8 @@ def fake_copy(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         memo[id(tensor)] = fake_like(tensor)
-    return copy.deepcopy(module, memo)
+    with unset_fake_temporarily():  # plain tensors that it holds besides, such as anchors, keep their values
+        return copy.deepcopy(module, memo)
 
 
 def fake_like(tensor: Tensor, *, batch: int | None = None) -> Tensor:
@@ -189,13 +191,3 @@ def fake_like(tensor: Tensor, *, batch: int | None = None) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(made, requires_grad=tensor.requires_grad)
     return made.requires_grad_(tensor.requires_grad)
-
-
-def layout_of(tensor: Tensor) -> torch.memory_format:
-    """Return whether a tensor's channels lie last or its sides in order."""
-    last = (
-        tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
-    return torch.channels_last if last else torch.contiguous_format

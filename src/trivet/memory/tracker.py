@@ -38,8 +38,8 @@ _OFTEN_PLAIN = (torch.ops.aten.index.Tensor, torch.ops.aten._local_scalar_dense.
 _CAST = torch.ops.aten._to_copy.default
 _DEVICE = torch.ops.prim.device.default
 
-Scratch = Callable[[Any, tuple], int]
-"""Operator and arguments -> bytes that the operator allocates and releases while it runs."""
+Scratch = Callable[[Any, tuple, Any], int]
+"""Operator, arguments and result -> bytes that the operator allocates and releases while it runs."""
 
 
 class Tracker(TorchDispatchMode):
@@ -120,7 +120,7 @@ class Tracker(TorchDispatchMode):
             elif func is _CAST and self.phase == "forward":
                 self._note_cast(place, args[0])
         if self.scratch is not None and made:
-            self._note_scratch(self.scratch(func, args), str(func))
+            self._note_scratch(self.scratch(func, args, out), str(func))
         return out
 
     def _run(self, func: Any, args: tuple, kwargs: dict) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 aten = torch.ops.aten
 
@@ -25,11 +26,15 @@ def _selected(_: Any, values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _index(func: Any, values: Tensor, indices: list[Tensor | None]) -> Tensor:
-    """A mask of k axes becomes k lists of all places."""
+    """A mask of k axes becomes k lists of places: those it selects, or of one without values all."""
     listed: list[Tensor | None] = []
     for index in indices:
         if index is not None and index.dtype in (torch.bool, torch.uint8):
-            listed += [index.new_empty(index.numel(), dtype=torch.int64) for _ in range(index.dim())]
+            if isinstance(index, FakeTensor):
+                listed += [index.new_empty(index.numel(), dtype=torch.int64) for _ in range(index.dim())]
+            else:
+                with unset_fake_temporarily():
+                    listed += index.nonzero().unbind(1)
         else:
             listed.append(index)
     return func(values, listed)
