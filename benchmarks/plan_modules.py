@@ -24,7 +24,7 @@ from plan_accuracy import MIB, STEPS, compiled_heap, in_a_process
 from torch import Tensor, nn
 
 SIDE, BOXES, CLASSES = 256, 8, 91
-TOKENS, VOCABULARY = 128, 8000
+TOKENS, VOCABULARY = 256, 8000
 
 
 def detector(name: str) -> nn.Module:
@@ -53,7 +53,7 @@ def detection_batch(batch: int, *, masks: bool = False) -> tuple[list[Tensor], l
 class Encoder(nn.Module):
     """A masked language model: keyword arguments, an object with its loss, labels of -100 left out."""
 
-    def __init__(self, width: int = 256, layers: int = 4, *, only_labelled: bool = False) -> None:
+    def __init__(self, width: int = 384, layers: int = 6, *, only_labelled: bool = False) -> None:
         super().__init__()
         self.words, self.places = nn.Embedding(VOCABULARY, width), nn.Embedding(TOKENS, width)
         layer = partial(nn.TransformerEncoderLayer, width, 4, 4 * width, activation="gelu", batch_first=True)
@@ -62,6 +62,7 @@ class Encoder(nn.Module):
         self.only_labelled = only_labelled
 
     def forward(self, *, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> SimpleNamespace:
+        """Return the loss and the scores of words `(batch, tokens, words)`, or `(labelled, words)`."""
         states = self.words(input_ids) + self.places(torch.arange(input_ids.shape[1]))
         for layer in self.layers:
             states = layer(states, src_key_padding_mask=attention_mask == 0)
@@ -86,7 +87,7 @@ def text_batch(batch: int) -> dict[str, Tensor]:
 class Experts(nn.Module):
     """Sends each token to the expert it scores highest: how many each gets depends on values the module computes."""
 
-    def __init__(self, width: int = 256, experts: int = 8) -> None:
+    def __init__(self, width: int = 512, experts: int = 8) -> None:
         super().__init__()
         self.router = nn.Linear(width, experts)
         self.experts = nn.ModuleList(
@@ -95,6 +96,7 @@ class Experts(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the loss and `(batch * tokens, width)` from `(batch, tokens, width)`."""
         flat = tokens.flatten(0, 1)
         weight, chosen = self.router(flat).softmax(dim=-1).max(dim=-1)
         out = torch.zeros_like(flat)
@@ -110,7 +112,7 @@ class TwoViews(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        for inputs, outputs in ((3, 32), (32, 64), (64, 128)):
+        for inputs, outputs in ((3, 64), (64, 128), (128, 256)):
             blocks += [
                 nn.Conv2d(inputs, outputs, 3, padding=1),
                 nn.BatchNorm2d(outputs),
@@ -118,9 +120,10 @@ class TwoViews(nn.Module):
                 nn.MaxPool2d(2),
             ]
         self.trunk = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(128 + 2, 10)
+        self.head = nn.Linear(256 + 2, 10)
 
     def forward(self, views: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+        """Return two losses of pictures `(batch, 3, side, side)`, pairs `(batch, 2)` and classes `(batch,)`."""
         left, right = self.trunk(views["left"]), self.trunk(views["right"])
         logits = self.head(torch.cat([left, views["where"]], dim=1))
         return {
@@ -141,7 +144,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[int], object], bool]] 
     "maskrcnn": (partial(detector, "maskrcnn_resnet50_fpn"), partial(detection_batch, masks=True), REAL),
     "encoder": (Encoder, text_batch, FAKE),
     "encoder, labelled tokens": (partial(Encoder, only_labelled=True), text_batch, FAKE),
-    "experts": (Experts, lambda batch: (torch.rand(batch, 512, 256),), REAL),
+    "experts": (Experts, lambda batch: (torch.rand(batch, 1024, 512),), REAL),
     "two views": (TwoViews, views_batch, FAKE),
 }
 

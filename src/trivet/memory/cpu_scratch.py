@@ -2,9 +2,10 @@
 
 oneDNN keeps weights in an order of its own: a convolution makes a copy of its weights in it, and its backward pass one
 of the weights and one of their gradient. Maps that are not in channels-last layout are copied too: forward the input and
-then the output, where the larger counts (a transposed convolution's output twice), backward the input beside the output's
-gradient. (With one thread and fewer than 16 examples PyTorch takes 1 x 1 convolutions without.) Depthwise convolutions have small weights and hardly matter, but for 5 x 5 ones:
-for their gradients oneDNN takes each channel for a block of 16 x 16.
+then the output, where the larger counts (a transposed convolution's output twice), backward the input beside the
+output's gradient. (With one thread and fewer than 16 examples PyTorch takes 1 x 1 convolutions without.) Depthwise
+convolutions have small weights and hardly matter, but for 5 x 5 ones: for their gradients oneDNN takes each channel for
+a block of 16 x 16.
 """
 
 from typing import Any

@@ -60,8 +60,13 @@ class Example:
         return Example(args, {name: copied(value, batch) for name, value in self.kwargs.items()})
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors."""
-        return list(_tensors((self.args, self.kwargs)))
+        """Return all tensors: first those outside of lists, then those in lists, example by example."""
+        lists: list[list[Any]] = []
+        found = [*_outside((self.args, self.kwargs), lists)]
+        for number in range(max(map(len, lists), default=0)):
+            for items in lists:
+                found += _tensors(items[number : number + 1])
+        return found
 
 
 def example_at(given: object, batch: int, *, real: bool) -> Example:
@@ -142,6 +147,17 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple | Mapping):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
+
+
+def _outside(value: object, lists: list[list[Any]]) -> Iterator[Tensor]:
+    """Yield the tensors outside of lists, and collect the lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list):
+        lists.append(value)
+    elif isinstance(value, tuple | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _outside(item, lists)
 
 
 def _tensor_at(tensor: Tensor, batch: int | None, *, real: bool) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -187,7 +188,8 @@ def draw_lines(ledgers: Sequence[Ledger]) -> Curve:
     A storage is found again by its phase, module and operator and its number among those; where the two runs made
     different numbers of storages in a module, by the order of its operators. Of those that only the larger batch has,
     one that waits for the backward pass, or is there before the step, grows from nothing: it belongs to one of the
-    examples that were added. Others (a loss that works through its input piece by piece) keep their size.
+    examples that were added. So does one of which more are alive at once than with the smaller batch. Others (a loss
+    that works through its input piece by piece) grow as those alike which both have, or keep their size.
 
     Args:
         ledgers: The runs, at two batch sizes; of one alone everything is taken as fixed.
@@ -200,23 +202,42 @@ def draw_lines(ledgers: Sequence[Ledger]) -> Curve:
     sizes = torch.tensor([float(storage.size) for storage in large.storages], dtype=torch.float64)
     if small.batch == large.batch:
         return Curve(large, sizes, torch.zeros_like(sizes))
-    twins = _twins(small, large)
-    begin = next((time for time, phase in large.phases if phase == "backward"), large.clock)
-    before = torch.tensor(
-        [
-            float(small.storages[twins[place]].size if place in twins else _alone(storage, begin))
-            for place, storage in enumerate(large.storages)
-        ],
-        dtype=torch.float64,
-    )
+    before = torch.tensor([float(size) for size in _sizes_before(small, large)], dtype=torch.float64)
     each = ((sizes - before) / (large.batch - small.batch)).clamp(min=0)
     return Curve(large, sizes - each * large.batch, each)
 
 
-def _alone(storage: Storage, backward: int) -> int:
-    """Return the bytes that the smaller batch had of a storage which it had not."""
-    waits = storage.birth < backward and (storage.death is None or storage.death > backward)
-    return 0 if waits else storage.size
+def _sizes_before(small: Ledger, large: Ledger) -> list[int]:
+    """Return the bytes that each storage of the larger batch had with the smaller one."""
+    twins = _twins(small, large)
+    begin = next((time for time, phase in large.phases if phase == "backward"), large.clock)
+    sizes = [
+        small.storages[twins[place]].size if place in twins else storage.size
+        for place, storage in enumerate(large.storages)
+    ]
+    alike: dict[tuple[str, str, str, int], list[int]] = {}
+    for place, storage in enumerate(large.storages):
+        alike.setdefault((storage.phase, storage.module, storage.operator, storage.size), []).append(place)
+    for places in alike.values():
+        known = [twins[place] for place in places if place in twins]
+        if len(known) == len(places):
+            continue
+        most = _most_at_once([large.storages[place] for place in places])
+        pile = most > _most_at_once([small.storages[place] for place in known])
+        for place in places:
+            if place not in twins:
+                storage = large.storages[place]
+                waits = storage.birth < begin and (storage.death is None or storage.death > begin)
+                grown = small.storages[known[-1]].size if known else storage.size
+                sizes[place] = 0 if waits or (known and pile) else grown
+    return sizes
+
+
+def _most_at_once(storages: Sequence[Storage]) -> int:
+    """Return how many storages are alive together at most."""
+    births = [(storage.birth, 1) for storage in storages]
+    deaths = [(storage.death, -1) for storage in storages if storage.death is not None]
+    return max(accumulate((change for _, change in sorted(births + deaths)), initial=0))
 
 
 def _twins(small: Ledger, large: Ledger) -> dict[int, int]:

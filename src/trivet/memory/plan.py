@@ -64,6 +64,11 @@ class MemoryPlan:
         """Share of the prediction by which the truth may lie above it, 0-1."""
         return MARGINS[self.device]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed where sizes depend on values, in words."""
+        return tuple(self.curve.ledger.notes)
+
     @cached_property
     def _totals(self) -> dict[int, int]:
         return {}
@@ -150,9 +155,10 @@ def plan_memory(
         precision: `32`, or `bf16` or `16` for mixed precision.
         average: Whether an average of the weights is kept beside them.
         keep_gradients: Whether gradients stay from step to step instead of being set to `None` (`zero_grad`'s default).
-        real: Whether the two steps are taken by a copy of the module on this machine's CPU, in its memory, instead of
-            on fake tensors: for code whose sizes depend on values it computes (boxes that are suppressed, tokens that
-            are routed). They depend on the example's values and on the weights, then; give a typical example.
+        real: Whether a copy of the module takes real steps on this machine's CPU, in its memory, instead of steps on
+            fake tensors: for code whose sizes depend on values it computes (boxes that are suppressed, tokens that
+            are routed). The sizes are those of the third step from the given weights with the given example, which
+            should be typical; where they grow as the module learns, give trained weights.
 
     Raises:
         ValueError: If the example is none of these or its batch sizes differ, no loss is found, the optimizer cannot

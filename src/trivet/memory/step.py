@@ -20,6 +20,13 @@ from trivet.memory.tracker import Scratch, Tracker
 BATCHES = (2, 4)
 """The lines over the batch are drawn through these: a batch norm cannot train on one image, so 1 is none of them."""
 
+STEPS_BEFORE = 2
+"""Real steps that are taken before the one that is counted: where sizes depend on values, the first ones differ most."""
+_REAL = (
+    "sizes that depend on values are those of the example in the third step; where they grow as the module learns, "
+    "plan with trained weights"
+)
+
 
 class FakeTensors(FakeTensorMode):
     """Makes fake tensors, and asks once whether there is a GPU: PyTorch asks, by loading its driver, for each operator."""
@@ -66,7 +73,7 @@ def account(
         prepare: Sets the step up for a batch size; called, as the step is, while fake tensors are made.
         batches: The batch sizes; `BATCHES` if not given.
         scratch: Bytes that operators need while they run.
-        real: Whether the step is taken on real tensors of the CPU instead of fake ones.
+        real: Whether steps are taken on real tensors of the CPU instead of fake ones; the third is counted.
 
     Raises:
         ValueError: If the step uses something whose size depends on values.
@@ -91,8 +98,13 @@ def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None, re
     ledger = Ledger(batch)
     with nullcontext() if real else FakeTensors():
         step = prepare(batch)
-        with Tracker(Ledger(batch), step.module):  # for its speed: what it writes is dropped
-            _make_state(step)
+        if real:
+            ledger.notes.append(_REAL)
+            for _ in range(STEPS_BEFORE):
+                step.run()
+        else:
+            with Tracker(Ledger(batch), step.module):  # for its speed: what it writes is dropped
+                _make_state(step)
         tracker = Tracker(ledger, step.module, scratch)
         tracker.note_all(step.parts(), always=True)
         tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=True)
@@ -100,12 +112,27 @@ def _run(prepare: Callable[[int], Step], batch: int, scratch: Scratch | None, re
         tracker.note_all({GRADIENTS: gradients}, always=True)
         with tracker, tracker.watching():
             watch = _GradientWatch(tracker, step.module)
-            step.run()
+            with nullcontext() if real else _assumed(ledger):
+                step.run()
             watch.remove()
         tracker.note_all({OPTIMIZER: _state(step.optimizer())}, always=False)
         tracker.closed = True
     ledger.add_in_place()
     return ledger
+
+
+@contextmanager
+def _assumed(ledger: Ledger) -> Iterator[None]:
+    """Say, where a step fails, what was assumed of values that are not there."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as fault:
+        if not ledger.notes:
+            raise
+        raise ValueError(
+            f"the planned step failed ({fault}), in which values were assumed ({'; '.join(ledger.notes)}); "
+            "give plan_memory real=True, which takes the step on real tensors"
+        ) from fault
 
 
 def _make_state(step: Step) -> None:
@@ -115,7 +142,7 @@ def _make_state(step: Step) -> None:
         return
     for parameter in step.module.parameters():
         if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = torch.empty_like(parameter)
     with suppress(
         TypeError, RuntimeError
     ):  # it wants a closure: its state is made in the step that is watched
