@@ -120,6 +120,11 @@ def test_the_plan_is_what_is_measured(case):
         assert plan.alive(batch) == pytest.approx(truth, rel=0.02)
 
 
+def test_masks_of_the_example_select_what_they_select_and_nothing_is_assumed():
+    plan = plan_memory(Encoder(), text(2), None, AdamW, device="cpu")
+    assert plan.notes == ()
+
+
 def test_what_depends_on_values_names_its_line_and_what_to_do():
     class Picks(nn.Linear):
         def forward(self, rows):

@@ -147,7 +147,8 @@ class Tracker(TorchDispatchMode):
 
     def _assume(self, func: Any, tensors: list[Tensor]) -> None:
         note = f"{func}: everything is taken to be selected"
-        depends = func not in _OFTEN_PLAIN or any(tensor.dtype == torch.bool for tensor in tensors[1:])
+        masks = [tensor for tensor in tensors[1:] if tensor.dtype == torch.bool]
+        depends = func not in _OFTEN_PLAIN or any(isinstance(mask, FakeTensor) for mask in masks)
         if depends and note not in self.ledger.notes:
             self.ledger.notes.append(note)
 
