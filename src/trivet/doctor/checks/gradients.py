@@ -172,6 +172,9 @@ def _never_with_gradient(trace: Trace) -> Iterator[Finding]:
             continue
         cut = next((p.cut for p in held if p.cut is not None), None)
         with_graph = any(p.called_with_gradient for p in held)
+        if with_graph:  # then what switches gradients off elsewhere is not it
+            others = (at for key, at in trace.backward.cuts.items() if not key.startswith("no_grad"))
+            cut = next(others, cut)
         name = held[0].model or optimizer.kind
         yield Finding(
             "loss-detached",

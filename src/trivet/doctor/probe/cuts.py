@@ -15,7 +15,7 @@ from trivet.doctor.graph import walk_graph
 from trivet.doctor.probe.session import Patches, Session, compiling
 from trivet.doctor.source import Place, calling_frame, is_user_file, parsed, place_of_frame, user_frames
 
-CUTTERS = ("detach", "argmax", "round", "sign", "tensor", "sample", "no_grad", "tolist", "item")
+CUTTERS = ("detach", "argmax", "round", "sign", "tensor", "no_grad", "tolist", "item", "sample")
 """What cuts, the surest first: `item` often serves the log only, and `sample` may go with a `log_prob`."""
 METHODS = ("detach", "argmax", "round", "sign", "tolist", "item")
 TAKEN = ("data", "detach", "item", "tolist", "numpy")
