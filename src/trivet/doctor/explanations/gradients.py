@@ -21,7 +21,8 @@ GRADIENTS = {
         "forward overwrites again.",
     ),
     "loss-detached": Explanation(
-        "No weight is ever updated: the loss was cut from the model's output, or computed by what has no gradient.",
+        "No weight is ever updated: the loss was cut from the model's output, or computed by what has no gradient. Where only "
+        "a term of it was, or what one optimizer trains, that part learns nothing while the loss falls.",
         """
         predicted = model(images).argmax(1).float()
         loss = (predicted - labels).square().mean()
