@@ -12,6 +12,19 @@ for _ in range(4):
         optimizer.step()
 """
 
+EVALUATED = """
+for _ in range(3):
+    model.train()
+    for images, target in batches(1):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        for part in torch.randn(64, 3, 8, 8).split(16):
+            model(part)
+"""
+
 SAMPLE_PROGRAMS = [
     Program(
         "mask-interpolated",
@@ -241,17 +254,8 @@ class Block(nn.Module):
         return images + stochastic_depth(self.body(images), 0.3, "row")  # HERE
 model = nn.Sequential(Block(), nn.ReLU(), nn.Flatten(), nn.Linear(192, 4))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-for _ in range(3):
-    model.train()
-    for images, target in batches(1):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), target).backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        for part in torch.randn(64, 3, 8, 8).split(16):
-            model(part)
-""",
+"""
+        + EVALUATED,
         (('0.3, "row")', '0.3, "row", training=self.training)'),),
     ),
     Program(
@@ -413,17 +417,8 @@ class Noisy(Net):
         return super().forward(images)
 model = Noisy()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-for _ in range(3):
-    model.train()
-    for images, target in batches(1):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), target).backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        for part in torch.randn(64, 3, 8, 8).split(16):
-            model(part)
-""",
+"""
+        + EVALUATED,
         (("[Jitter()]", "nn.ModuleList([Jitter()])"),),
     ),
     Program(
@@ -499,17 +494,8 @@ class Steady(Net):
         return self
 model = Steady()
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-for _ in range(3):
-    model.train()
-    for images, target in batches(1):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), target).backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        for part in torch.randn(64, 3, 8, 8).split(16):
-            model(part)
-""",
+"""
+        + EVALUATED,
         (("super().train()", "super().train(mode)"),),
     ),
 ]
