@@ -59,13 +59,13 @@ class RepeatWatch:
     def install(self, patches: Patches) -> None:
         """Wrap what draws and what seeds: torch's, Python's, and the making of NumPy's generators."""
         for name in DRAWS:
-            patches.wrap(torch, name, partial(self._wrap, name))
+            patches.wrap(torch, name, partial(self._wrap, name), rests=True)
         for name in IN_PLACE:
-            patches.wrap(torch.Tensor, name, partial(self._wrap, name))
+            patches.wrap(torch.Tensor, name, partial(self._wrap, name), rests=True)
         for name in OF_RANDOM:
-            patches.wrap(random, name, partial(self._wrap, f"random.{name}"))
+            patches.wrap(random, name, partial(self._wrap, f"random.{name}"), rests=True)
         for owner, name in SEEDS:
-            patches.wrap(owner, name, partial(self._wrap_seed, owner.__name__))
+            patches.wrap(owner, name, partial(self._wrap_seed, owner.__name__), rests=True)
         after_import(patches, "numpy", partial(self._wrap_numpy, patches))
 
     def repeated(self) -> list[RepeatedDrawTrace]:
@@ -79,7 +79,7 @@ class RepeatWatch:
         return [trace for trace in self._pairs.values() if trace.apart >= 4 and 2 * trace.apart > trace.pairs]
 
     def _wrap_numpy(self, patches: Patches, module: Any) -> None:
-        patches.wrap(module.random, "default_rng", self._wrap_maker)
+        patches.wrap(module.random, "default_rng", self._wrap_maker, rests=True)
 
     def _wrap_maker(self, original: Any) -> Any:
         def make(*args: Any, **kwargs: Any) -> Any:
