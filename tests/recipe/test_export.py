@@ -158,8 +158,8 @@ def test_a_file_that_says_something_else_is_not_kept(run_path, network, tmp_path
 
     right = letterbox_nodes._weighted_rows
 
-    def wrong(graph, rows, side):
-        return graph.op("Mul", right(graph, rows, side), np.float32(0.8))
+    def wrong(graph, *given):
+        return graph.op("Mul", right(graph, *given), np.float32(0.8))
 
     monkeypatch.setattr(letterbox_nodes, "_weighted_rows", wrong)
     monkeypatch.setattr("trivet.export.network.export_network", lambda *_: network)
