@@ -163,6 +163,8 @@ def _plan_family(
     picture: Path | None,
     json: str | None,
 ) -> None:
+    from rich.console import Console
+
     from trivet.errors import look_up
     from trivet.recipe.plan import advise
     from trivet.recipe.planned_step import plan_recipe
@@ -170,8 +172,10 @@ def _plan_family(
 
     if limit is None or picture is not None:
         raise UsageError("a family is planned for the memory there is, and has no picture", "--memory 8GB")
+    told = Console(stderr=True, highlight=False)
     rows = []
     for name in look_up("family", family, FAMILIES):
+        told.print(f"planning {name.removeprefix('tf_')} ...", style="dim")
         recipe, _ = _recipe_of(name, values)
         planned = plan_recipe(recipe, classes=classes, device=device, boxes=boxes)
         largest = planned.largest_batch(limit)
