@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from trivet.doctor.checks.common import NotCheckedError, part_made_at, where
 from trivet.doctor.finding import Finding
 from trivet.doctor.origins import table_at
+from trivet.doctor.probe.data.boxes import BOX_FUNCTIONS
 from trivet.doctor.probe.losses import CLASS_LOSSES
+from trivet.doctor.source import Place
 from trivet.doctor.trace import Trace
 from trivet.doctor.trace_data import BoxTrace
 
@@ -45,7 +47,7 @@ def box_format(trace: Trace) -> Iterator[Finding]:
                 "error",
                 f"{boxes.inverted} of {boxes.boxes} boxes end before they begin, such as {boxes.example}; "
                 f"{boxes.boxes - _misfits(boxes, meant)} of them lie in the picture as {meant}",
-                where(part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
+                where(_made_at(trace, boxes), boxes.source),
                 {"boxes": boxes.boxes, "inverted": boxes.inverted, "as_size": boxes.as_size}
                 | {"as_centre": boxes.as_centre},
                 f"the annotations are {meant}, and are used as (x1, y1, x2, y2)",
@@ -53,6 +55,12 @@ def box_format(trace: Trace) -> Iterator[Finding]:
                 f"{'xywh' if meant == '(x, y, width, height)' else 'cxcywh'!r}, 'xyxy')`",
                 verdict="proven",
             )
+
+
+def _made_at(trace: Trace, boxes: BoxTrace) -> Place | None:
+    """Where boxes are made that a detector is given; what a function compares is made by the program around it."""
+    made = part_made_at(trace, "boxes", "target")
+    return boxes.place or made if boxes.source in BOX_FUNCTIONS else made or boxes.place
 
 
 def _misfits(boxes: BoxTrace, meant: str) -> int:
