@@ -55,6 +55,9 @@ def prove(program: Program, seconds: float) -> tuple[str, str]:
         trial = finding["evidence"].get("experiment") if finding["name"] == program.expect else None
         if trial:
             return trial["result"], trial["sentence"].partition(": ")[2]
+    failed = next((f["title"] for f in answer["findings"] if f["name"] == "script-failed"), "")
+    if failed:
+        return "not run", failed[:120]
     found = program.expect in [finding["name"] for finding in answer["findings"]]
     reasons = {item["name"]: item["reason"] for item in answer["not_checked"]}
     reason = reasons.get(f"proof of {program.expect}", "")
