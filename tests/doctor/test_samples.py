@@ -6,7 +6,10 @@ import torch
 from tests.doctor.programs import HEAD, Program
 from tests.doctor.programs_samples import HEALTHY_SAMPLES, SAMPLE_PROGRAMS
 from tests.doctor.test_faults import diagnose_source, named
+from trivet.doctor.checks import data
 from trivet.doctor.probe.data.collating import parts_samples
+from trivet.doctor.trace import Trace
+from trivet.doctor.trace_data import LeakTrace, SplitTrace
 
 
 @pytest.mark.parametrize("program", list(named(SAMPLE_PROGRAMS)))
@@ -39,3 +42,20 @@ def test_parts_of_samples_are_followed_into_the_batch():
     assert not parts_samples(samples, (swapped, kinds, torch.tensor([1, 0, 2, 3, 4, 5])))
     assert not parts_samples(samples, (images * 0.5 + swapped * 0.5, kinds))
     assert not parts_samples(samples, swapped)
+
+
+@pytest.mark.parametrize(
+    ("split", "severity"),
+    [
+        (SplitTrace(None, 100, 30, 1), "error"),  # indices
+        (SplitTrace(None, 100, 15, 1), "warning"),
+        (SplitTrace(None, 100, 30, 12), "warning"),  # rows of a table, which may be equal by chance
+        (SplitTrace(None, 100, 12, 3 * 32 * 32), "error"),  # pictures
+        (SplitTrace(None, 100, 9, 3 * 32 * 32), None),
+        (SplitTrace(None, 8, 4, 1), None),
+    ],
+)
+def test_equal_samples_on_both_sides_of_a_split(split, severity):
+    trace = Trace()
+    trace.data.splits, trace.data.leaks = [split], [LeakTrace("model", None)]
+    assert [f.severity for f in data.train_val_leak(trace)] == ([severity] if severity else [])

@@ -1,5 +1,7 @@
 """Terms of a loss that have lost their graph are found where they lose it; what only looks like one is not."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -103,3 +105,18 @@ def test_a_mode_is_laid_below_those_of_the_script_and_taken_out_from_there():
         assert _get_current_function_mode_stack() == [above]
         model(torch.ones(2, 4))
     assert not _get_current_function_mode_stack()
+
+
+def test_what_is_computed_without_gradients_is_not_kept_alive():
+    model = nn.Linear(4, 4096)
+    with Probe() as probe:
+        output = model(torch.ones(16, 4))
+        with torch.no_grad():
+            aside = output * 2
+        assert probe.terms._dead
+        seen = weakref.ref(aside)
+        del aside
+        assert seen() is None
+        watched = weakref.ref(output)
+        del output
+        assert watched() is None

@@ -73,8 +73,7 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
             if moving and part not in model.fake_freezes:
                 finding = _fake(part, moving, "warning", "`eval()` changes dropout and batch norm only")
                 yield replace(finding, where=where(place, part))
-    wrong = [p for p in trace.parameters if p.misspelt and p.requires_grad and p.optimizers and p.changed]
-    if trace.state_freeze is not None and not any(not p.requires_grad for p in trace.parameters):
+    if trace.state_freeze is not None and all(p.requires_grad for p in trace.parameters):
         moving = [p for p in trace.parameters if p.requires_grad and p.optimizers and p.changed]
         if moving:
             why = (
@@ -82,6 +81,7 @@ def fake_freeze(trace: Trace) -> Iterator[Finding]:
             )
             finding = _fake(moving[0].model, moving, "error", why)
             yield replace(finding, where=where(trace.state_freeze, moving[0].model))
+    wrong = [p for p in trace.parameters if p.misspelt and p.requires_grad and p.optimizers and p.changed]
     if wrong:
         part = parts_of(wrong, trace.parameters)[0]
         why = f"`{wrong[0].misspelt}` is no attribute of a parameter that does anything: `requires_grad` is meant"

@@ -1,6 +1,7 @@
 """Watches what a loss is added up from, in the first steps: terms without a graph, which no gradient comes from."""
 
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ STEPS = 2
 """Optimizer steps in which is looked."""
 MOST_CALLS = 4000
 MOST_NODES = 200
+MOST_HELD = 1 << 12
+"""Numbers of a tensor that is kept alive until the backward, so that its id stays its own: what is large would cost memory."""
 SUMS = (
     "add",
     "add_",
@@ -47,7 +50,7 @@ LINEAR = (
 class _Dead:
     """A tensor without a graph that was computed from one with: where it lost it, and the tensors it is a copy of."""
 
-    tensor: torch.Tensor
+    ref: "weakref.ref[torch.Tensor]"
     place: Place | None
     copies: frozenset[int]
 
@@ -169,13 +172,13 @@ class TermWatch(TorchFunctionMode):
         dead = [known for tensor in given if (known := self._known(tensor)) is not None]
         if not output.requires_grad:
             alive = [tensor for tensor in given if tensor.requires_grad]
-            if id(output) not in self._dead and (alive or dead):
+            if self._known(output) is None and (alive or dead):
                 place = dead[0].place if dead else _cut_at()
                 copies = frozenset().union(
                     *(known.copies for known in dead), (id(tensor) for tensor in alive)
                 )
-                self._held += alive
-                self._dead[id(output)] = _Dead(output, place, copies)
+                self._held += [tensor for tensor in alive if tensor.numel() <= MOST_HELD]
+                self._dead[id(output)] = _Dead(weakref.ref(output), place, copies)
         elif name in PRODUCTS and len(given) == 2 and _is_outer(given[0], given[1], output):
             self._outer[id(output)] = output, user_place(), [list(tensor.shape) for tensor in given]
         elif (
@@ -208,7 +211,7 @@ class TermWatch(TorchFunctionMode):
 
     def _known(self, tensor: torch.Tensor) -> _Dead | None:
         known = self._dead.get(id(tensor))
-        return known if known is not None and known.tensor is tensor and not tensor.requires_grad else None
+        return known if known is not None and known.ref() is tensor and not tensor.requires_grad else None
 
     def _forget(self) -> None:
         self._dead.clear()
