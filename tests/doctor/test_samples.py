@@ -6,10 +6,11 @@ import torch
 from tests.doctor.programs import HEAD, Program
 from tests.doctor.programs_samples import HEALTHY_SAMPLES, SAMPLE_PROGRAMS
 from tests.doctor.test_faults import diagnose_source, named
-from trivet.doctor.checks import data
+from trivet.doctor.checks import data, parameters
 from trivet.doctor.probe.data.collating import parts_samples
-from trivet.doctor.trace import Trace
+from trivet.doctor.trace import OptimizerTrace, Trace
 from trivet.doctor.trace_data import LeakTrace, SplitTrace
+from trivet.doctor.trace_model import ParameterTrace
 
 
 @pytest.mark.parametrize("program", list(named(SAMPLE_PROGRAMS)))
@@ -59,3 +60,25 @@ def test_equal_samples_on_both_sides_of_a_split(split, severity):
     trace = Trace()
     trace.data.splits, trace.data.leaks = [split], [LeakTrace("model", None)]
     assert [f.severity for f in data.train_val_leak(trace)] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("idle", "trained", "told"),
+    [
+        ("norms.0.4", "norms.0.3", False),  # a level of a pyramid that no object is of the size for
+        ("experts.1", "experts.0", False),
+        ("gate", "norms.0.3", True),
+    ],
+)
+def test_places_of_a_numbered_list_may_go_without_a_gradient(idle, trained, told):
+    def parameter(name, norms, *, changed):
+        record = ParameterTrace(
+            f"model.{name}.weight", "model", name, [4], 4, True, optimizers=[0], changed=changed
+        )
+        record.with_gradient, record.with_nonzero, record.alive = 20, norms, True
+        return record
+
+    trace = Trace(steps=20, optimizers=[OptimizerTrace("SGD", None)])
+    trace.parameters = [parameter(idle, 0, changed=False), parameter(trained, 20, changed=True)]
+    found = [f for f in parameters.parameter_never_changes(trace) if "exactly 0" in f.title]
+    assert bool(found) == told

@@ -261,10 +261,15 @@ def _beside(p: ParameterTrace, q: ParameterTrace) -> bool:
 
 def _has_trained_sibling(p: ParameterTrace, trace: Trace) -> bool:
     """Whether an equal place in a numbered list is trained, as the experts are that the data chose."""
-    pattern = re.sub(r"\.\d+\.", ".*.", p.name)
+    pattern = _without_numbers(p.name)
     return pattern != p.name and any(
-        q.with_nonzero and re.sub(r"\.\d+\.", ".*.", q.name) == pattern for q in trace.parameters
+        q.with_nonzero and _without_numbers(q.name) == pattern for q in trace.parameters
     )
+
+
+def _without_numbers(name: str) -> str:
+    """A parameter's name with a star for each number, also where two stand side by side: `norms.0.4.bias`."""
+    return re.sub(r"\.\d+(?=\.)", ".*", name)
 
 
 def parameter_never_changes(trace: Trace) -> Iterator[Finding]:
