@@ -52,6 +52,16 @@ def test_what_is_given_out_is_a_copy_and_the_file_read_only(tmp_path):
     assert not pictures.pixels.flags.writeable
 
 
+def test_what_is_lent_for_reading_is_no_copy_and_cannot_be_written_to(tmp_path):
+    pictures = CachedPictures(Drawn(), folder=tmp_path)
+    for index in range(len(pictures)):
+        lent = pictures.for_reading(index)
+        assert np.array_equal(lent, pictures[index])
+        assert np.shares_memory(lent, pictures.pixels)
+        with pytest.raises(ValueError, match="read-only"):
+            lent[...] = 0
+
+
 def test_take_keeps_order_and_shares_the_file(tmp_path):
     taken = CachedPictures(Drawn(), folder=tmp_path).take(np.array([2, 0, 2])).take(np.array([1, 0]))
     assert [image.max() for image in taken] == [0, 2]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from trivet.data import cache_images as module
+from trivet.data.augment import build_augmentation
 from trivet.data.cache_images import cache_images, free_memory
+from trivet.data.mix import Mix
 from trivet.data.sources import read_dataset
 from trivet.errors import UsageError
 
@@ -33,6 +35,26 @@ def test_part_of_a_cached_split_shares_its_file(split, cache_home):
     cached = cache_images(split, "yes")
     assert (cached.take(np.array([3])).image(0) == split.image(3)).all()
     assert len(files(cache_home)) == 1
+
+
+def test_mosaics_of_cached_images_are_those_of_files(split, cache_home):
+    cached = cache_images(split, "yes")
+    augmentation = build_augmentation("medium", size_hw=(64, 80))
+    mix = Mix(mosaic=1.0, mixup=0.5)
+    for index in range(6):
+        made = [
+            mix.draw(
+                images,
+                index,
+                np.random.default_rng(index),
+                augmentation=augmentation,
+                size_hw=(64, 80),
+            )
+            for images in (split, cached)
+        ]
+        assert np.array_equal(made[0].image, made[1].image)
+        assert np.array_equal(made[0].boxes_xyxy, made[1].boxes_xyxy)
+    assert (cached.image(0) == split.image(0)).all()
 
 
 def test_a_changed_file_is_decoded_again(split, cache_home):

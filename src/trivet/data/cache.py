@@ -123,13 +123,23 @@ class CachedPictures:
         Raises:
             DataError: As `open_pixels`.
         """
+        return np.array(self.for_reading(index))
+
+    def for_reading(self, index: int) -> np.ndarray:
+        """Return an image as `[index]` does, but as the cache holds it: it cannot be written to.
+
+        Raises:
+            DataError: As `open_pixels`.
+        """
         position = int(self.positions[index])
         if self._starts is None:
             ends = np.cumsum(_image_bytes(self.source.sizes_hw))
             self._starts = np.concatenate([[0], ends])
         start, end = self._starts[position], self._starts[position + 1]
         height, width = self.source.sizes_hw[position].tolist()
-        return np.array(self.pixels[start:end]).reshape(height, width, 3)
+        pixels = np.asarray(self.pixels)[start:end].reshape(height, width, 3)
+        pixels.flags.writeable = False
+        return pixels
 
     def take(self, indices: np.ndarray) -> "CachedPictures":
         """Return the images at these positions, in this order."""

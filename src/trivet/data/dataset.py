@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from trivet.data.cache import CachedPictures
 from trivet.data.images import read_image
 from trivet.data.problems import Problem
 from trivet.errors import DataError, UsageError
@@ -151,7 +152,15 @@ class Dataset:
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"image {index} of a split of {len(self)} images")
-        image = self.image(position)
+        return self._sample(position, self.image(position))
+
+    def for_reading(self, index: int) -> Sample:
+        """Return image `index` (from 0) as `[index]` does; where pixels are cached they are no copy and cannot be written to."""
+        if isinstance(self.pictures, CachedPictures):
+            return self._sample(index, self.pictures.for_reading(index))
+        return self[index]
+
+    def _sample(self, position: int, image: np.ndarray) -> Sample:
         rows = self.truth.rows(position)
         return Sample(
             image,

@@ -1,6 +1,6 @@
 """Training samples made of several images: mosaic and mixup."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,12 @@ class Readable(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+def read_only(dataset: Readable, index: int) -> Sample:
+    """Return a sample whose image the caller will not write to: no copy, where the data set can lend it."""
+    read: Callable[[int], Sample] = getattr(dataset, "for_reading", dataset.__getitem__)
+    return read(index)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Mix:
         def one(first: int) -> Sample:
             if rng.random() >= self.mosaic:
                 return augmentation(dataset[first], rng)
-            parts = [dataset[i] for i in (first, *rng.integers(len(dataset), size=3).tolist())]
+            parts = [read_only(dataset, i) for i in (first, *rng.integers(len(dataset), size=3).tolist())]
             joined = mosaic(parts, rng, size_hw=size_hw, fill_rgb=fill_rgb, min_visible=self.min_visible)
             return augmentation(joined, rng)
 
@@ -109,15 +115,16 @@ def mosaic(
     centre_y, centre_x = (int(side * rng.uniform(0.3, 0.7)) for side in size_hw)
     columns, rows = ((0, centre_x), (centre_x, size_hw[1])), ((0, centre_y), (centre_y, size_hw[0]))
     corners = [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
+    image = np.empty((*size_hw, 3), samples[0].image.dtype)
     parts = [
-        _part(samples[i], corner, rng, size_hw=size_hw, fill_rgb=fill_rgb, min_visible=min_visible)
+        _part(samples[i], corner, rng, canvas=image, fill_rgb=fill_rgb, min_visible=min_visible)
         for i, corner in zip(rng.permutation(4), corners, strict=True)
     ]
     origins = [np.array([corner[0], corner[1]] * 2, dtype=np.float32) for corner in corners]
     masks = [part.mask for part in parts if part.mask is not None]
     return replace(
         samples[0],
-        image=_grid([part.image for part in parts]),
+        image=image,
         boxes_xyxy=np.concatenate([part.boxes_xyxy + o for part, o in zip(parts, origins, strict=True)]),
         labels=np.concatenate([part.labels for part in parts]),
         crowd=np.concatenate([part.crowd for part in parts]),
@@ -165,11 +172,12 @@ def _part(
     corner: Region,
     rng: np.random.Generator,
     *,
-    size_hw: tuple[int, int],
+    canvas: np.ndarray,
     fill_rgb: tuple[int, int, int],
     min_visible: float,
 ) -> Sample:
-    """Show a sample in one corner of the mosaic, pushed against the centre."""
+    """Draw a sample into one corner of the mosaic, pushed against the centre."""
+    size_hw = canvas.shape[:2]
     image_hw, room_hw = sample.image.shape[:2], (corner[3] - corner[1], corner[2] - corner[0])
     scale = min(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1]) * rng.uniform(0.5, 1.0)
     # The upper left corner's end is the centre, the lower right corner's start is.
@@ -181,6 +189,7 @@ def _part(
         source=source,
         target=target,
         fill_rgb=fill_rgb,
+        canvas=canvas[corner[1] : corner[3], corner[0] : corner[2]],
         shrinking="quick",
         min_visible=min_visible,
         min_side=1.0,

@@ -31,6 +31,7 @@ def place(
     shrinking: str = "area",
     min_visible: float = 0.0,
     min_side: float = 0.0,
+    canvas: np.ndarray | None = None,
 ) -> Sample:
     """Resize the rectangle `source` of a sample into the rectangle `target` of a new image.
 
@@ -43,6 +44,7 @@ def place(
         shrinking: A name of `SHRINKING`.
         min_visible: Share (0-1) of a box's area that must lie inside `source` for the box to stay.
         min_side: Shortest side in new pixels for a box to stay.
+        canvas: The new image, uint8 `[*size_hw, 3]`, to be written; made when not given.
 
     Raises:
         UsageError: If `shrinking` is not a known name.
@@ -53,10 +55,12 @@ def place(
     boxes, keep = cut_boxes(_map(sample.boxes_xyxy, view), target, min_visible=min_visible, min_side=min_side)
     mask = sample.mask
     if mask is not None:
-        mask = _onto(mask, size_hw, source, target, IGNORE_LABEL, "nearest")
+        mask = _onto(np.empty(size_hw, mask.dtype), mask, source, target, IGNORE_LABEL, "nearest")
+    if canvas is None:
+        canvas = np.empty((*size_hw, *sample.image.shape[2:]), sample.image.dtype)
     return replace(
         sample,
-        image=_onto(sample.image, size_hw, source, target, fill_rgb, shrinking),
+        image=_onto(canvas, sample.image, source, target, fill_rgb, shrinking),
         boxes_xyxy=boxes[keep],
         labels=sample.labels[keep],
         crowd=sample.crowd[keep],
@@ -136,8 +140,8 @@ def _map(boxes_xyxy: np.ndarray, view: Placement) -> np.ndarray:
 
 
 def _onto(
+    canvas: np.ndarray,
     pixels: np.ndarray,
-    size_hw: tuple[int, int],
     source: Region,
     target: Region,
     fill: int | tuple[int, int, int],
@@ -146,9 +150,9 @@ def _onto(
     """Resize a part of an image straight into its place on a canvas."""
     part = pixels[source[1] : source[3], source[0] : source[2]]
     left, top, right, bottom = target
-    whole = (left, top, right, bottom) == (0, 0, size_hw[1], size_hw[0])
-    canvas = np.empty((*size_hw, *pixels.shape[2:]), pixels.dtype)
-    if not whole:
+    if target != (0, 0, canvas.shape[1], canvas.shape[0]):
+        if isinstance(fill, tuple) and len(set(fill)) == 1:
+            fill = fill[0]  # NumPy writes one number many times as fast as three by turns
         canvas[:top], canvas[bottom:] = fill, fill
         canvas[top:bottom, :left], canvas[top:bottom, right:] = fill, fill
     room = canvas[top:bottom, left:right]

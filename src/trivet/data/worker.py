@@ -13,7 +13,7 @@ import cv2
 
 from trivet.data.augment import Augmentation
 from trivet.data.letterbox import letterbox
-from trivet.data.mix import Mix
+from trivet.data.mix import Mix, Readable, read_only
 from trivet.data.order import Draw
 from trivet.data.packed import PackedBatch
 from trivet.errors import DataError
@@ -112,7 +112,7 @@ class EvalMaker:
         return _pack(_Named(self.dataset), draws, self._sample)
 
     def _sample(self, dataset: "_Named", draw: Draw) -> Sample:
-        return letterbox(dataset[draw.image], size_hw=self.size_hw, fill_rgb=self.fill_rgb)
+        return letterbox(dataset.for_reading(draw.image), size_hw=self.size_hw, fill_rgb=self.fill_rgb)
 
 
 def start_worker(_: int) -> None:
@@ -132,8 +132,15 @@ class _Named:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
+        return self._read(index, lambda dataset, position: dataset[position])
+
+    def for_reading(self, index: int) -> Sample:
+        """Return what `[index]` does, with an image that perhaps cannot be written to."""
+        return self._read(index, read_only)
+
+    def _read(self, index: int, read: Callable[[Readable, int], Sample]) -> Sample:
         try:
-            return self.dataset[index]
+            return read(self.dataset, index)
         except DataError:
             raise
         except _SAMPLE_FAULTS as fault:
