@@ -1,5 +1,6 @@
 """The probe leaves torch as it found it, and loads nothing but torch."""
 
+import gc
 import subprocess
 import sys
 
@@ -335,6 +336,8 @@ def test_only_what_the_watched_training_compiles_keeps_the_wrappers_on():
 def hardly_looks(monkeypatch):
     """Take every step for one that is over at once."""
     monkeypatch.setattr(session_module, "LOOK_SECONDS", 1e9)
+    monkeypatch.setattr(session_module, "MOST_STRIDE", 9)
+    monkeypatch.setattr(session_module, "STRIDE_GROWTH", 1.0)
     monkeypatch.setattr(Allowance, "left", property(lambda self: False))
 
 
@@ -390,7 +393,9 @@ def test_of_steps_that_are_over_at_once_few_are_looked_at_and_none_is_lost(hardl
     with Probe() as probe:
         probe.modules.at_rest.append(lambda *call: looked.append(probe.session.steps))
         trained_under(probe, 200)
-    assert [step for step in looked if step > 72] == [step for step in range(73, 200) if step % 9 == 0]
+    assert [step for step in looked if step > 72] == [
+        step for step in range(73, 200) if step % session_module.MOST_STRIDE == 0
+    ]
     trace = probe.trace()
     assert (trace.steps, trace.optimizers[0].steps, trace.backward.calls) == (200, 200, 200)
     assert 190 <= trace.models[0].steps_in_train <= 200
@@ -409,7 +414,47 @@ def test_a_loss_that_breaks_in_a_quiet_step_is_looked_into_at_once(hardly_looks)
             if step == 92:
                 nn.init.normal_(model.last.weight)
     assert probe.training.backward.first_not_finite == 92
-    assert {92, 93, 96} <= {step.step for step in probe.recorded}
+    assert probe.training.backward.weights_finite_then
+    assert {93, 96} <= {step.step for step in probe.recorded}
+
+
+def test_of_a_short_training_many_steps_are_looked_at(hardly_looks, monkeypatch):
+    monkeypatch.setattr(session_module, "STRIDE_GROWTH", 0.01)
+    looked = []
+    with Probe() as probe:
+        probe.modules.at_rest.append(lambda *call: looked.append(probe.session.steps))
+        trained_under(probe, 140)
+    assert [step for step in looked if step > 72] == [step for step in range(73, 140) if step % 3 == 0]
+
+
+def test_what_only_looking_needs_is_off_in_quiet_steps_and_on_for_an_evaluation(hardly_looks):
+    backward, loss, teacher = torch.autograd.backward, F.cross_entropy, Rested()
+    seen = []
+
+    def look(step):
+        if step in (91, 94):
+            assert probe.session.quiet
+            seen.append((torch.autograd.backward is backward, F.cross_entropy is loss))
+        if step in (5, 93):
+            with torch.no_grad():
+                teacher(torch.randn(6, 4))
+            assert F.cross_entropy is not loss
+
+    with Probe() as probe:
+        trained_under(probe, 100, before=look)
+    assert seen == [(True, True), (True, True)]
+    assert torch.autograd.backward is backward
+    assert F.cross_entropy is loss
+
+
+def test_a_watched_weight_is_not_kept_alive_with_its_optimizer_gone(hardly_looks):
+    with Probe() as probe:
+        kept = trained_under(probe, 100)
+        record = probe.training.optimizers[0]
+        assert record.glance is not None
+        del kept
+        gc.collect()
+        assert record.glance is None
 
 
 def test_optimizers_that_take_turns_are_both_looked_at_in_quiet_steps(hardly_looks):

@@ -130,6 +130,22 @@ def table_at(place: Place | None) -> Place | None:
     return None
 
 
+def looked_up_at(files: Iterable[str], key: str) -> Place | None:
+    """Return where the whole value under a key is used, if one statement of some files does so: `x, y, w, h = a["bbox"]`."""
+    found: dict[int, Place] = {}
+    for file in dict.fromkeys(files):
+        tree = parsed(file)
+        for scope in _scopes(tree) if tree is not None else ():
+            for statement in _statements(scope):
+                nodes = [node for node in _own_expressions(statement) if isinstance(node, ast.Subscript)]
+                parts = {id(node.value) for node in nodes}
+                for node in nodes:
+                    named = isinstance(node.slice, ast.Constant) and node.slice.value == key
+                    if named and id(node) not in parts and isinstance(node.ctx, ast.Load):
+                        found[id(statement)] = _place(file, statement)
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def clipped_at(files: Iterable[str]) -> Place | None:
     """Return where numbers are cut off at 0 and at another border, if one function of some files does so."""
     found: dict[int, Place] = {}

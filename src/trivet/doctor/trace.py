@@ -96,6 +96,7 @@ class LossTrace:
         spread: Calls that broadcast both sides into a larger tensor.
         all_ignored: Calls all of whose targets are the ignored value.
         outside: Calls with targets outside what the loss accepts.
+        overfull: Calls with targets a class whose shares add up to more than 1, and the largest sum.
         produced_by: The operation that made the input, and its line in the user's code.
     """
 
@@ -119,6 +120,8 @@ class LossTrace:
     spread: int = 0
     all_ignored: int = 0
     outside: int = 0
+    overfull: int = 0
+    largest_sum: float = 0.0
     produced_by: str = ""
     produced_at: Place | None = None
 

@@ -19,6 +19,8 @@ OFTEN_FLAT = 0.05
 """Share of the boxes of batches without a size, from which on annotations alone do not explain them."""
 OFTEN = 20
 """Targets a class, on average, from which on one that never occurs is no chance."""
+SIZED = "(x, y, width, height)"
+"""What COCO's key `bbox` holds."""
 TORCHVISION_BOXES = "positive height and width"
 
 
@@ -47,7 +49,7 @@ def box_format(trace: Trace) -> Iterator[Finding]:
                 "error",
                 f"{boxes.inverted} of {boxes.boxes} boxes end before they begin, such as {boxes.example}; "
                 f"{boxes.boxes - _misfits(boxes, meant)} of them lie in the picture as {meant}",
-                where(_made_at(trace, boxes), boxes.source),
+                where(_made_at(trace, boxes, meant), boxes.source),
                 {"boxes": boxes.boxes, "inverted": boxes.inverted, "as_size": boxes.as_size}
                 | {"as_centre": boxes.as_centre},
                 f"the annotations are {meant}, and are used as (x1, y1, x2, y2)",
@@ -57,10 +59,18 @@ def box_format(trace: Trace) -> Iterator[Finding]:
             )
 
 
-def _made_at(trace: Trace, boxes: BoxTrace) -> Place | None:
-    """Where boxes are made that a detector is given; what a function compares is made by the program around it."""
+def _made_at(trace: Trace, boxes: BoxTrace, meant: str) -> Place | None:
+    """Where boxes are read or made that a detector is given; what a function compares is made by the program around it."""
     made = part_made_at(trace, "boxes", "target")
+    if meant == SIZED and "bbox" in trace.data.keyed:
+        return trace.data.keyed["bbox"]
     return boxes.place or made if boxes.source in BOX_FUNCTIONS else made or boxes.place
+
+
+def _raw_box_at(trace: Trace, boxes: BoxTrace) -> Place | None:
+    """Where COCO's boxes are read, if many come out turned round, as sizes taken for corners do."""
+    often = boxes.inverted >= OFTEN_FLAT * boxes.boxes
+    return trace.data.keyed.get("bbox") if often else None
 
 
 def _misfits(boxes: BoxTrace, meant: str) -> int:
@@ -72,7 +82,7 @@ def _meant_format(boxes: BoxTrace) -> str:
         return ""
     size, centre = (count >= 0.99 * boxes.boxes for count in (boxes.as_size, boxes.as_centre))
     if size and not (centre and not boxes.known_size and boxes.boxes >= SURE_BOXES):
-        return "(x, y, width, height)"
+        return SIZED
     if centre:
         return "(centre x, centre y, width, height)"
     if (
@@ -81,7 +91,7 @@ def _meant_format(boxes: BoxTrace) -> str:
         and boxes.as_size + boxes.as_centre
     ):
         sized = boxes.as_size > boxes.as_centre
-        return "(x, y, width, height)" if sized else "(centre x, centre y, width, height)"
+        return SIZED if sized else "(centre x, centre y, width, height)"
     return ""
 
 
@@ -100,7 +110,10 @@ def degenerate_boxes(trace: Trace) -> Iterator[Finding]:
             "degenerate-boxes",
             "error" if harmful else "warning",
             f"{bad} of {boxes.boxes} boxes have no width or no height",
-            where(made or part_made_at(trace, "boxes", "target") or boxes.place, boxes.source),
+            where(
+                made or _raw_box_at(trace, boxes) or part_made_at(trace, "boxes", "target") or boxes.place,
+                boxes.source,
+            ),
             {"boxes": boxes.boxes, "flat": boxes.flat, "inverted": boxes.inverted, "example": boxes.example},
             "boxes at the border of a crop, clicks, or rounding leave nothing of them; the logarithm of their size is "
             "minus infinity",

@@ -233,7 +233,21 @@ def mask_interpolated(trace: Trace) -> Iterator[Finding]:
 
 
 def overlapping_labels(trace: Trace) -> Iterator[Finding]:
-    """Shapes of different classes drawn over each other in any order."""
+    """Shapes of different classes drawn over each other in any order, or counted for several classes at once."""
+    for loss in trace.losses:
+        if loss.trained and loss.function == "cross_entropy" and loss.overfull >= 2:
+            yield Finding(
+                "overlapping-labels",
+                "error",
+                f"{loss.function} was given targets of which several classes hold at once, in {loss.overfull} of "
+                f"{loss.examined} calls: their shares add up to {loss.largest_sum:.3g}",
+                where(part_made_at(trace, "target", "mask", "masks", "labels") or loss.place, loss.function),
+                {"calls": loss.overfull, "largest_sum": loss.largest_sum, "shape": loss.target_shape},
+                "softmax gives all classes together 1: where several are wanted it can please none",
+                "keep one class a pixel or sample (draw in a fixed order, and clear the others under each shape), or use "
+                "`binary_cross_entropy_with_logits` with an output a class",
+                verdict="proven",
+            )
     classes = max((len(item.counts) for item in trace.data.classes if item.spatial), default=0)
     for drawing in trace.data.drawings:
         both = _either_way(drawing.pairs)
@@ -291,6 +305,8 @@ def samples_mixed(trace: Trace) -> Iterator[Finding]:
             "exchange the axes: `x.movedim(1, -1)` before flattening"
             if flat
             else "exchange the axes: `x.transpose(0, 1)`"
+            if swapped and view.made[0] == view.given[1]
+            else "exchange the axes: `x.permute(2, 0, 1)`"
             if swapped
             else "exchange the axes: `x.permute(...)` or `x.movedim(-1, 1)`",
             verdict="proven",
@@ -359,7 +375,7 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             "two transforms are seeded alike for each sample, so that they agree, but draw "
             + ("from another source of random numbers: " if twin.unseeded else "in another order: ")
             + f"{', '.join(twin.first)} and {', '.join(twin.second)}",
-            where(samples_made_at(trace) or twin.place, "target"),
+            where(twin.place if twin.unseeded else samples_made_at(trace) or twin.place, "target"),
             {"pairs": twin.pairs, "apart": twin.apart, "first": twin.first, "second": twin.second},
             "the seed is given to one source (`random.seed`), and the transforms draw from another (torch's)"
             if twin.unseeded

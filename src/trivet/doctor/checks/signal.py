@@ -21,6 +21,8 @@ PURE = 0.85
 CLASSIFYING = {"cross_entropy", "nll_loss"}
 COLLAPSED = 1e-2
 """Share of the first layer's diversity that the last one must keep."""
+CHUNKS = 4
+"""Backward passes of a step from which on it goes through parts of something long."""
 FADED = 1e-3
 """Share of the size of the first layer's outputs that those of the last but one must have in a new network."""
 
@@ -246,6 +248,7 @@ def graph_retained(trace: Trace) -> Iterator[Finding]:
         yield _stale_graph(trace)
         return
     yield from _growing_graph(trace)
+    yield from _growing_within_steps(trace)
     kept = trace.backward.kept
     if kept.planted < 20:
         raise NotCheckedError(f"{kept.planted} graphs of losses were seen, 20 are needed")
@@ -317,6 +320,30 @@ def _growing_graph(trace: Trace) -> Iterator[Finding]:
         "that every backward goes through all steps before",
         "detach what is carried over (`state = state.detach()`) before the next step; `retain_graph=True` hides the "
         "error and does not mend it",
+        verdict="proven",
+    )
+
+
+def _growing_within_steps(trace: Trace) -> Iterator[Finding]:
+    """Backward passes of one step each of which goes through all those before it, as of chunks of a long sequence."""
+    steps: dict[int, list[int]] = {}
+    for step, size in trace.backward.sizes:
+        steps.setdefault(step, []).append(size)
+    long = [sizes for sizes in steps.values() if len(sizes) >= CHUNKS]
+    growing = [sizes for sizes in long if all(b - a >= 0.5 * sizes[0] for a, b in pairwise(sizes))]
+    if len(growing) < 2 or len(growing) < len(long):
+        return
+    first, last = growing[0][0], growing[0][-1]
+    yield Finding(
+        "graph-retained",
+        "error",
+        f"each backward of a step goes through those before it again: {first} operations in the first, {last} in the "
+        f"last of {len(growing[0])}",
+        where(trace.backward.place, "loss"),
+        {"first": first, "last": last, "passes": len(growing[0]), "steps": len(growing)},
+        "what is carried on from part to part (a hidden state) keeps the graph that made it; `retain_graph=True` lets it "
+        "be gone through again and again, which takes time and memory and counts the first parts several times",
+        "detach what is carried on (`state = state.detach()`) before the next part, and leave out `retain_graph=True`",
         verdict="proven",
     )
 

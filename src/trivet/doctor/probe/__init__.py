@@ -106,6 +106,8 @@ class Probe:
         self._patches.wrap(torch.jit, "script", self._wrap_script)
         self.session.on_rest += [self._patches.rest, self.modules.rest, self.training.rest]
         self.session.on_wake += [self.modules.wake, self._patches.wake, self.training.resume]
+        self.session.on_doze.append(self._patches.doze)
+        self.session.on_stir.append(self._patches.stir)
         self.training.before_step.append(self._before_step)
         self.training.after_step.append(self._after_step)
         self.modules.observers.append(self.cuts.observe)

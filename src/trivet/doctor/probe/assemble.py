@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from trivet.doctor.exceptions import describe_exception
-from trivet.doctor.origins import clipped_at, deaf_train_at, element_at, keyed_at, value_at
+from trivet.doctor.origins import (
+    clipped_at,
+    deaf_train_at,
+    element_at,
+    keyed_at,
+    looked_up_at,
+    value_at,
+)
 from trivet.doctor.probe.cuts import cut_in_source
 from trivet.doctor.probe.describe import describe_failure
 from trivet.doctor.probe.written import freezes_states_at, sets_attribute, written_at
@@ -82,6 +89,7 @@ def _fill_data(probe: "Probe", trace: Trace) -> None:
     if trace.data.detections or trace.data.boxes:
         made = {key: keyed_at(probe.survey.files(), key) for key in ("boxes", "labels")}
         made["clipped"] = clipped_at(probe.survey.files())
+        made["bbox"] = looked_up_at(probe.survey.files(), "bbox")
         trace.data.keyed = {key: place for key, place in made.items() if place is not None}
 
 
@@ -149,7 +157,7 @@ def _fill_models(probe: "Probe", trace: Trace) -> None:
         owner.evaluation_place, owner.new_norms = record.evaluation_place, record.new_norms
         owner.follows_at, owner.fed_at = record.follows_at, value_at(record.called_at)
         owner.eval_place = record.eval_in_training or record.switches.get(False)
-        owner.train_place = record.switches.get(True)
+        owner.train_place = record.switches.get(True) or owner.train_place
         root = record.ref()
         if root is not None:
             owner.called_at = _calls_of(probe, root, owner.name, without)

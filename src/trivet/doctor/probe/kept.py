@@ -135,7 +135,8 @@ def _line_that_gives(frame: FrameType, holder: str) -> Place | None:
         call = node.value if isinstance(node, ast.Expr) else None
         if not isinstance(call, ast.Call) or call.lineno < first or not isinstance(call.func, ast.Attribute):
             continue
-        if ast.unparse(call.func.value) == holder and any(isinstance(value, ast.Name) for value in call.args):
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        if ast.unparse(call.func.value) == holder and any(isinstance(value, ast.Name) for value in given):
             found.append(
                 Place(frame.f_code.co_filename, call.lineno, ast.unparse(node), frame.f_code.co_name)
             )

@@ -44,7 +44,7 @@ class LossWatch:
     def install(self, patches: Patches) -> None:
         """Wrap the functions; the loss modules of torch call them too."""
         for name in LOSSES:
-            patches.wrap(F, name, partial(self._wrap, name))
+            patches.wrap(F, name, partial(self._wrap, name), dozes=True)
         self.modules.observers.append(self._note_layer)
 
     def _note_layer(self, module: nn.Module, _: object, output: Any) -> None:
@@ -157,6 +157,10 @@ def _examine_classes(
         sums = rows.float().sum(-1)
         record.probabilities += bool((sums - 1).abs().max() < SIMPLEX_TOLERANCE)
     if target.is_floating_point():
+        if target.shape == output.shape and float(target.min()) >= 0:
+            most = float(target.float().sum(axis).max())
+            record.overfull += most > 1 + SIMPLEX_TOLERANCE
+            record.largest_sum = max(record.largest_sum, most)
         return
     kept = target[target != ignore]
     if not kept.numel():

@@ -264,8 +264,10 @@ class ModuleWatch:
         def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if is_compiling():
                 return original(self, *args, **kwargs)
-            if session.quiet and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-                return original(self, *args, **kwargs)
+            if session.quiet:
+                if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+                    return original(self, *args, **kwargs)
+                session.stir()
             if getattr(local, "depth", 0) and session.resting:
                 return original(self, *args, **kwargs)
             known = watch._outer.get(id(self))
@@ -295,6 +297,8 @@ class ModuleWatch:
 
         def train(self: nn.Module, mode: bool = True) -> nn.Module:
             outer = getattr(local, "switching", None)
+            if outer == bool(mode):  # a part of what is switched
+                watch._note_switch(self, outer, local.switched_at)
             if outer == bool(mode) or not watch.session.active or compiling():
                 return original(self, mode)
             if watch.session.resting and self.training == bool(mode) and id(self) in watch.switched:
@@ -302,15 +306,19 @@ class ModuleWatch:
             local.switching = bool(mode)
             try:
                 place = user_place()
+                local.switched_at = place
                 watch.switched[id(self)] = (weakref.ref(self), bool(mode), place)
-                root = watch.roots.get(id(self))
-                if root is not None and root.ref() is self:
-                    root.switches[bool(mode)] = place
+                watch._note_switch(self, bool(mode), place)
                 return original(self, mode)
             finally:
                 local.switching = outer
 
         return train
+
+    def _note_switch(self, module: nn.Module, mode: bool, place: Place | None) -> None:
+        root = self.roots.get(id(module))
+        if root is not None and root.ref() is module:
+            root.switches[mode] = place
 
     def _wrap_freeze(self, original: Any) -> Any:
         watch = self

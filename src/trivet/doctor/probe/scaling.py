@@ -22,6 +22,8 @@ class OptimizerRecord:
     trace: OptimizerTrace
     index: int
     witness: "weakref.ref[torch.Tensor] | None" = None
+    glance: torch.Tensor | None = None
+    """A weight of the witness, which is no number any more once a loss was none."""
     state: GradientState | None = None
     value: float | None = None
     fresh: bool = True

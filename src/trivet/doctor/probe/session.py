@@ -21,12 +21,14 @@ RENEWED_STEPS, MOST_RENEWALS = 10, 6
 """Steps that are recorded densely after a change of what is trained, and how often."""
 FIRST_INTERVAL = 51
 """Recorded steps are this far apart afterwards, further when the budget is overdrawn; odd, for optimizers take turns."""
-BUDGET = 0.003
+BUDGET = 0.001
 """Largest share of the training's time that recording may take, after the dense steps, and looking at it at rest."""
-LOOK_SECONDS = 40e-6
+LOOK_SECONDS = 100e-6
 """Processor time that looking at a step at rest takes."""
-MOST_STRIDE = 9
+MOST_STRIDE = 51
 """Steps at rest of which one is looked at, at most."""
+STRIDE_GROWTH = 0.01
+"""By how much that may grow with each step: of a short training many are looked at."""
 CLOSE_LOOK = 5
 """Steps that are recorded after something unusual, once a run."""
 MOST_FAULTS = 8
@@ -78,10 +80,23 @@ class Patches:
         self._undo: list[Callable[[], None]] = []
         self._wrapped: list[tuple[Any, str, Any]] = []
         self._resting: list[Replaced] = []
+        self._dozing: list[Replaced] = []
         self.at_rest = False
 
-    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any], *, rests: bool = False) -> None:
-        """Replace `owner.name` by `make(original)`; what `rests` is put back between `rest` and `wake`."""
+    def wrap(
+        self,
+        owner: Any,
+        name: str,
+        make: Callable[[Any], Any],
+        *,
+        rests: bool = False,
+        dozes: bool = False,
+    ) -> None:
+        """Replace `owner.name` by `make(original)`.
+
+        What `rests` is put back between `rest` and `wake`, what `dozes` between `doze` and `stir`: many times a second,
+        which is for functions of modules, not for classes, whose every cached lookup it would void.
+        """
         original = getattr(owner, name)
         own = name in vars(owner)
         wrapped = make(original)
@@ -96,6 +111,8 @@ class Patches:
             self._resting.append(replaced)
             if self.at_rest:
                 replaced.put_back()
+        if dozes:
+            self._dozing.append(replaced)
         self._undo.append(replaced.put_back)
 
     def rest(self) -> None:
@@ -108,6 +125,16 @@ class Patches:
         """Replace again what `rest` has put back."""
         self.at_rest = False
         for replaced in self._resting:
+            replaced.replace()
+
+    def doze(self) -> None:
+        """Put back the originals of what is of use in steps only that are looked at."""
+        for replaced in self._dozing:
+            replaced.put_back()
+
+    def stir(self) -> None:
+        """Replace again what `doze` has put back."""
+        for replaced in self._dozing:
             replaced.replace()
 
     @contextmanager
@@ -131,6 +158,7 @@ class Patches:
         """Put the originals back."""
         self._wrapped.clear()
         self._resting.clear()
+        self._dozing.clear()
         while self._undo:
             self._undo.pop()()
 
@@ -146,6 +174,7 @@ class Session:
         held: Whether somebody needs every step, so that nothing may be taken off.
         busy: Tell whether somebody needs to look at every step at rest.
         on_rest, on_wake: Called when this begins and ends.
+        on_doze, on_stir: Called when what only looking needs is taken off, and put on again.
         steps: Optimizer steps so far, over all optimizers.
         optimizers: Optimizers made so far.
         phase: Grows when what is trained may have changed.
@@ -162,6 +191,8 @@ class Session:
         self.busy: list[Callable[[], bool]] = []
         self.on_rest: list[Callable[[], None]] = []
         self.on_wake: list[Callable[[], None]] = []
+        self.on_doze: list[Callable[[], None]] = []
+        self.on_stir: list[Callable[[], None]] = []
         self.steps = 0
         self.optimizers = 0
         self.phase = 0
@@ -178,6 +209,7 @@ class Session:
         self._interval = FIRST_INTERVAL
         self._stride = 1
         self._looked_closer = False
+        self._dozing = False
         self._spent_before = 0.0
         self._dense_over = 0.0
         self._compiled_before = _compiled()
@@ -206,8 +238,23 @@ class Session:
                 for act in self.on_rest:
                     act()
 
+    def stir(self) -> None:
+        """Put on again, within a quiet step, what only looking needs."""
+        self._doze(False)
+
+    def _be_quiet(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._doze(quiet)
+
+    def _doze(self, dozing: bool) -> None:
+        if dozing != self._dozing:
+            self._dozing = dozing
+            for act in self.on_doze if dozing else self.on_stir:
+                act()
+
     def _record(self) -> None:
-        self.recording, self.quiet = True, False
+        self.recording = True
+        self._be_quiet(False)
         self._spent_before = self.spent
         if self.resting:
             self.resting = False
@@ -229,9 +276,11 @@ class Session:
         """Count a step and decide whether the next is recorded."""
         self.steps += 1
         if self.resting and self.steps < self._next:
-            self.quiet = self.steps % self._stride != 0
-            if self.quiet:
+            if self.steps % self._stride:
+                if not self._dozing or not self.quiet:
+                    self._be_quiet(True)
                 return
+            self._be_quiet(False)
         self._last = time.perf_counter()
         if self._first is None:
             self._first = self._last
@@ -248,7 +297,7 @@ class Session:
         else:
             self.recording = False
             self.rest()
-            self.quiet = self.resting and self.steps % self._stride != 0
+            self._be_quiet(self.resting and self.steps % self._stride != 0)
 
     def _keep_to_budget(self) -> None:
         """After a recorded step: how far away the next is, and of how many between them one is looked at."""
@@ -259,7 +308,8 @@ class Session:
         wanted = (self.spent - self._spent_before) / (BUDGET * seconds)
         self._interval = max(FIRST_INTERVAL, min(_odd(wanted), 2 * self._interval + 1))
         if not any(busy() for busy in self.busy):
-            self._stride = min(MOST_STRIDE, _odd(LOOK_SECONDS / (BUDGET * seconds)))
+            most = min(float(MOST_STRIDE), 1 + STRIDE_GROWTH * self.steps)
+            self._stride = _odd(min(most, LOOK_SECONDS / (BUDGET * seconds)))
 
     def measured(self) -> "Measured":
         """Count the time of a block as the probe's own, and shield the script from its faults."""

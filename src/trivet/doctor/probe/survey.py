@@ -126,6 +126,9 @@ class Survey:
         trace.dropouts = sum(not isinstance(layer, BATCH_NORMS) for layer in mode_dependent_layers(root))
         self._enter(root, name, name, None)
         trace.frozen_norms.update(self.frozen.look(root, name))
+        switched = self.modules.switched.get(id(root))
+        if switched is not None and switched[0]() is root and switched[1]:
+            trace.train_place = switched[2]
         if any(trace.frozen_norms.values()) and trace.freeze_place is None:
             trace.freeze_place = self.modules.frozen_at(root)
             trace.freeze_place = trace.freeze_place or written_at(self.files(), sets_false("requires_grad"))

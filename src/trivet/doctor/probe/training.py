@@ -54,7 +54,7 @@ class TrainingWatch(ScalingWatch):
         patches.wrap(torch.optim.Optimizer, "zero_grad", self._wrap_zero_grad, rests=True)
         patches.wrap(torch.nn.Module, "zero_grad", self._wrap_clearing, rests=True)
         patches.wrap(torch.optim.Optimizer, "add_param_group", self._wrap_add)
-        patches.wrap(torch.autograd, "backward", self._wrap_backward)
+        patches.wrap(torch.autograd, "backward", self._wrap_backward, dozes=True)
         super().install(patches)
         self._hook = register_optimizer_step_pre_hook(self._before)
         patches.on_undo(lambda: self._hook.remove())
@@ -70,6 +70,7 @@ class TrainingWatch(ScalingWatch):
             return self.record_of(behind)
         trace = OptimizerTrace(kind=type(optimizer).__name__)
         record = OptimizerRecord(weakref.ref(optimizer), trace, len(self.optimizers))
+        weakref.finalize(optimizer, setattr, record, "glance", None).atexit = False
         self.optimizers.append(record)
         return record
 
@@ -129,10 +130,7 @@ class TrainingWatch(ScalingWatch):
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
             session = watch.session
-            if not session.active or torch._C._current_graph_task_id() != -1:
-                return original(tensors, *args, **kwargs)
-            if session.quiet and _is_ordinary(tensors):
-                watch.backward.calls += 1
+            if session.quiet or not session.active or torch._C._current_graph_task_id() != -1:
                 return original(tensors, *args, **kwargs)
             given = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
             with session.shielded():
@@ -198,15 +196,22 @@ class TrainingWatch(ScalingWatch):
         value = float(_item(loss))
         steps = self.session.steps
         if value - value != 0:
-            self.backward.not_finite += 1
-            if self.backward.first_not_finite is None:
-                self.backward.first_not_finite = steps
+            if self._note_break():
                 self.backward.weights_finite_then = self._weights_finite()
         elif steps % self._keep_every == 0:
             self.curve.append((steps, value))
             if len(self.curve) > 2000:
                 self._keep_every *= 2
                 self.curve = [point for point in self.curve if point[0] % self._keep_every == 0]
+
+    def _note_break(self) -> bool:
+        """Note that a loss is not finite; returns whether it is the first."""
+        trace = self.backward
+        trace.not_finite += 1
+        first = trace.first_not_finite is None
+        if first:
+            trace.first_not_finite = self.session.steps
+        return first
 
     def _weights_finite(self) -> bool:
         held = [
@@ -312,11 +317,19 @@ class TrainingWatch(ScalingWatch):
                 _note_rate(record.trace, float(optimizer.param_groups[0].get("lr", 0.0)))
                 record.trace.steps += 1
                 if session.quiet:
-                    session.advance()
+                    self._leave_quiet_step(record)
                 else:
                     self._leave_step(record, optimizer)
             except Exception as fault:
                 session.note_fault(fault)
+
+    def _leave_quiet_step(self, record: OptimizerRecord) -> None:
+        self.backward.calls += 1
+        if record.glance is not None and (value := _item(record.glance)) - value != 0:
+            self._note_break()
+            self.session.look_closer()
+            record.glance = None
+        self.session.advance()
 
     def _leave_step(self, record: OptimizerRecord, optimizer: torch.optim.Optimizer) -> None:
         if not self.session.resting:
@@ -328,22 +341,11 @@ class TrainingWatch(ScalingWatch):
             self._window, self._cancelled, self._clipped = 0, 0, False
         for act in self.after_step:
             act(record, optimizer)
+        if self.session.quiet and record.glance is None:
+            record.glance = _first_value(record.witness() if record.witness else None)
         self._whole = not self.session.resting  # which may have begun or ended just now
         if self._whole:
             record.fresh = record.unknown = False
-
-
-def _is_ordinary(loss: Any) -> bool:
-    """Whether a loss is finite, as far as that can be seen without waiting, and no anomaly is looked for."""
-    if torch.is_anomaly_enabled() or not isinstance(loss, torch.Tensor):
-        return False
-    if not loss.is_cpu or loss.numel() != 1:
-        return True
-    try:
-        value = _item(loss)
-    except RuntimeError:  # it has none, as under a transformation
-        return False
-    return bool(value - value == 0)
 
 
 def _call_backward(
@@ -389,6 +391,14 @@ def _is_empty(parameter: torch.Tensor) -> bool:
 def _first_with_gradient(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     held = (p for group in optimizer.param_groups for p in group["params"])
     return next((p for p in held if p.grad is not None and not p.grad.is_sparse), None)
+
+
+def _first_value(weight: torch.Tensor | None) -> torch.Tensor | None:
+    """A view of the first value of a weight that can be read without waiting, if it is finite."""
+    if weight is None or not weight.is_cpu or not weight.numel() or weight.layout != torch.strided:
+        return None
+    value = weight.detach()[(0,) * weight.ndim]
+    return value if (number := _item(value)) - number == 0 else None
 
 
 def _note_rate(trace: OptimizerTrace, rate: float) -> None:

@@ -1,6 +1,5 @@
 """Watches random draws of data sets: the same numbers for every sample, and twins that are to be drawn alike and are not."""
 
-import linecache
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ class _Twins:
 
     seed: str
     frame: FrameType
+    place: Place
     seeded: set[str] = field(default_factory=set)
     first: list[str] = field(default_factory=list)
     second: list[str] | None = None
@@ -139,17 +139,14 @@ class RepeatWatch:
                 return  # else one number for several sources
         self._compare()
         frame = _sample_frame()
-        self._twins = _Twins(key, frame) if frame is not None else None
+        self._twins = _Twins(key, frame, place_of_frame(frame)) if frame is not None else None
 
     def _compare(self) -> None:
         """Does one twin's sequence of draws begin as the other's does?"""
         twins, self._twins = self._twins, None
         if twins is None or not twins.first or not twins.second:
             return
-        code = twins.frame.f_code
-        line = code.co_firstlineno + 1
-        place = Place(code.co_filename, line, linecache.getline(code.co_filename, line).strip(), code.co_name)
-        trace = self._pairs.setdefault(place, TwinTrace(place))
+        trace = self._pairs.setdefault(twins.place, TwinTrace(twins.place))
         trace.pairs += 1
         shorter = min(len(twins.first), len(twins.second))
         apart = twins.unseeded or twins.first[:shorter] != twins.second[:shorter]

@@ -10,8 +10,8 @@ from trivet.doctor.source import Place, calling_frame, is_user_file, place_of_fr
 from trivet.doctor.trace_data import SpreadTrace
 
 NOTED_STEPS = 5
-DELIBERATE = ("Unsqueeze", "View", "Reshape", "Expand", "Index", "Slice")
-"""Operations by which code asks for such a shape on purpose: `score[:, None] - score`."""
+DELIBERATE = ("Unsqueeze", "View", "Reshape", "Expand", "Index")
+"""Operations by which code asks for such a shape on purpose: `score[:, None] - score`. A slice keeps its axis without."""
 
 
 class SpreadWatch:

@@ -55,7 +55,7 @@ class ViewWatch:
                 if len(given) >= 3 and given != got and 2 <= len(got) <= len(given):
                     frame = calling_frame()
                     if frame is not None and is_user_file(frame.f_code.co_filename):
-                        if _cuts_channels(self, made):
+                        if _cuts_channels(self, made) or _turns_maps(self, made):
                             watch._note_cut(name, self, made, place_of_frame(frame))
                         with session.measured(), torch.no_grad():
                             watch._note(name, self.detach(), made, lambda: place_of_frame(frame))
@@ -109,6 +109,14 @@ def _cuts_channels(given: torch.Tensor, made: torch.Tensor) -> bool:
         and row % width != 0
         and made.shape[1] != channels
     )
+
+
+def _turns_maps(given: torch.Tensor, made: torch.Tensor) -> bool:
+    """Whether a layer's maps (b, c, w) were made (w, b, c), as a recurrent layer wants them, without moving the axes."""
+    if given.ndim != 3 or made.ndim != 3 or not given.requires_grad:
+        return False
+    batch, channels, width = given.shape
+    return len({batch, channels, width, 1}) == 4 and tuple(made.shape) == (width, batch, channels)
 
 
 def _mistaken_order(given: torch.Size, made: torch.Size) -> tuple[int, ...] | None:
