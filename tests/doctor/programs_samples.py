@@ -120,8 +120,8 @@ class Scenes(torch.utils.data.Dataset):
     def __len__(self):
         return 64
     def __getitem__(self, i):
-        seed = random.randint(0, 1 << 30)  # HERE
-        random.seed(seed)
+        seed = random.randint(0, 1 << 30)
+        random.seed(seed)  # HERE
         picture = both(x[i])
         random.seed(seed)
         return picture, both((x[i].mean(0, keepdim=True) > 0).long())[0]
@@ -133,7 +133,7 @@ for _ in range(4):
         F.cross_entropy(model(images), maps).backward()
         optimizer.step()
 """,
-        (("        random.seed(seed)\n", "        torch.manual_seed(seed)\n"),),
+        (("        random.seed(seed)", "        torch.manual_seed(seed)"),),
     ),
     Program(
         "samples-mixed",
@@ -581,6 +581,28 @@ class Scenes(torch.utils.data.Dataset):
         random.seed(seed)
         torch.manual_seed(seed)
         return picture, both((x[i].mean(0, keepdim=True) > 0).long())[0]
+model = nn.Conv2d(3, 2, 1)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for _ in range(4):
+    for images, maps in DataLoader(Scenes(), 8, shuffle=True):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), maps).backward()
+        optimizer.step()
+""",
+    "a picture and its map moved by the same draws, one after the other": """
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+class Scenes(torch.utils.data.Dataset):
+    move = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(6)])
+    def __len__(self):
+        return 64
+    def __getitem__(self, i):
+        image = tv_tensors.Image(x[i])
+        mask = tv_tensors.Mask((x[i].mean(0) > 0).long())
+        state = torch.get_rng_state()
+        image = self.move(image)
+        torch.set_rng_state(state)
+        return image.as_subclass(torch.Tensor), self.move(mask).as_subclass(torch.Tensor)
 model = nn.Conv2d(3, 2, 1)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 for _ in range(4):

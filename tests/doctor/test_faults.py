@@ -5,13 +5,14 @@ import pytest
 from tests.doctor.data_programs import DATA_PROGRAMS
 from tests.doctor.programs import PROGRAMS as STRUCTURE_PROGRAMS
 from tests.doctor.programs import Program
+from tests.doctor.programs_parts import PART_PROGRAMS
 from tests.doctor.programs_phases import PHASE_PROGRAMS
 from tests.doctor.programs_signals import SIGNAL_PROGRAMS
 from trivet.doctor.checks import CHECKS
 from trivet.doctor.diagnosis import Diagnosis, diagnose_trace
 from trivet.doctor.run import record_script
 
-PROGRAMS = [*STRUCTURE_PROGRAMS, *SIGNAL_PROGRAMS, *PHASE_PROGRAMS]
+PROGRAMS = [*STRUCTURE_PROGRAMS, *SIGNAL_PROGRAMS, *PHASE_PROGRAMS, *PART_PROGRAMS]
 WITHOUT_PROGRAM = {"script-failed", "label-off-by-one"}
 
 

@@ -270,6 +270,20 @@ class RepeatedDrawTrace:
 
 
 @dataclass
+class ApartTrace:
+    """A random transform that is given a picture alone and then its map alone.
+
+    Args:
+        pairs, apart: Samples looked at, and those for which it drew other numbers the second time.
+    """
+
+    place: Place
+    transform: str
+    pairs: int = 0
+    apart: int = 0
+
+
+@dataclass
 class TwinTrace:
     """A line that seeds with the same number twice for a sample, so that two transforms draw alike.
 
@@ -416,6 +430,7 @@ class DataTrace:
     repeated_draws: list[RepeatedDrawTrace] = field(default_factory=list)
     twins: list[TwinTrace] = field(default_factory=list)
     outers: list[OuterTrace] = field(default_factory=list)
+    apart: list[ApartTrace] = field(default_factory=list)
     splits: list[SplitTrace] = field(default_factory=list)
     collates: list[CollateTrace] = field(default_factory=list)
     pairs: PairTrace = field(default_factory=PairTrace)

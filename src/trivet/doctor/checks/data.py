@@ -388,6 +388,20 @@ def targets_misaligned(trace: Trace) -> Iterator[Finding]:
             "(torchvision v2 with `tv_tensors.Mask`)",
             verdict="proven",
         )
+    for part in () if trace.data.twins else trace.data.apart:  # whose seeds say more
+        if part.apart >= 4 and 2 * part.apart > part.pairs:
+            yield Finding(
+                "targets-misaligned",
+                "error",
+                f"`{part.transform}` is given the picture and then its map, and draws other numbers for each "
+                f"(in {part.apart} of {part.pairs} samples looked at)",
+                where(part.place, "target"),
+                {"pairs": part.pairs, "apart": part.apart, "transform": part.transform},
+                "a random transform draws anew at every call: the map is moved otherwise than its picture",
+                "give it both in one call (torchvision v2: `transform(image, mask)` with `tv_tensors.Mask`)",
+                verdict="proven",
+            )
+            break
     pairs = trace.data.pairs
     if pairs.pairs < 48:
         raise NotCheckedError("fewer than 48 pairs of pictures and maps were seen")

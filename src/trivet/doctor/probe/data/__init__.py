@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trivet.doctor.probe.data.apart import ApartWatch
 from trivet.doctor.probe.data.axes import AxisWatch
 from trivet.doctor.probe.data.boxes import BoxWatch
 from trivet.doctor.probe.data.classes import ClassWatch
@@ -38,6 +39,7 @@ class DataWatch:
         self.boxes = BoxWatch(session, modules)
         self.axes = AxisWatch(session, modules)
         self.repeats = RepeatWatch(session)
+        self.apart = ApartWatch(session)
         self.splits = SplitWatch(session)
         self.loaders.on_batch.append(self.boxes.on_batch)
         self.collates = CollateWatch(session, self.loaders.board)
@@ -69,7 +71,7 @@ class DataWatch:
             part.install(patches)
         self.modules.unseen = lambda: self.leaks.last_unseen
         self.modules.before_root += [self._before_root, self.axes.before_root]
-        self.modules.observers.append(self.axes.observe)
+        self.modules.observers += [self.axes.observe, self.apart.observe]
         self.modules.after_root.append(self._after_root)
         self.modules.at_rest += [self.leaks.on_call, self.boxes.on_call]
         self.modules.session.busy.append(lambda: self.leaks.training.left)
@@ -96,6 +98,7 @@ class DataWatch:
             axes=self.axes.traces(),
             repeated_draws=self.repeats.repeated(),
             twins=self.repeats.twins(),
+            apart=self.apart.traces(),
             splits=self.splits.splits,
             collates=self.collates.traces(),
             pairs=self.pairs.trace(),

@@ -104,7 +104,7 @@ class RepeatWatch:
             ):
                 return value
             with session.measured():
-                if self._twins is not None and self._twins.frame is _sample_frame():
+                if self._twins is not None and self._twins.frame is sample_frame():
                     seen = self._twins.first if self._twins.second is None else self._twins.second
                     seen.append(name)
                 if apart and isinstance(value, torch.Tensor) and value.numel() >= VALUES:
@@ -132,13 +132,13 @@ class RepeatWatch:
     def _begin(self, key: str) -> None:
         """A seed: the second twin's, or that of another pair."""
         twins = self._twins
-        if twins is not None and twins.seed == key and twins.frame is _sample_frame():
+        if twins is not None and twins.seed == key and twins.frame is sample_frame():
             if twins.first and twins.second is None:
                 twins.second = []
             if not twins.first or not twins.second:
                 return  # else one number for several sources
         self._compare()
-        frame = _sample_frame()
+        frame = sample_frame()
         self._twins = _Twins(key, frame, place_of_frame(frame)) if frame is not None else None
 
     def _compare(self) -> None:
@@ -156,7 +156,7 @@ class RepeatWatch:
             trace.first, trace.second = twins.first[:6], twins.second[:6]
 
     def _note(self, value: Hashable) -> None:
-        if _sample_frame() is None:
+        if sample_frame() is None:
             return
         place = place_of_frame(next(iter(user_frames())))
         drawn = self._drawn.setdefault(place, _Drawn(RepeatedDrawTrace(place)))
@@ -171,6 +171,6 @@ def _source(name: str) -> str:
     return "random" if name.startswith("random.") else "torch"
 
 
-def _sample_frame() -> FrameType | None:
-    """The frame of a data set's `__getitem__`, if it is what asks."""
+def sample_frame() -> FrameType | None:
+    """Return the frame of a data set's `__getitem__`, if it is what asks."""
     return next((f for f in list(user_frames())[:FRAMES] if f.f_code.co_name == "__getitem__"), None)
