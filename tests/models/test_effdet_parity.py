@@ -13,7 +13,11 @@ from trivet.models.zoo import ZOO
 
 GOLDEN = json.loads((Path(__file__).parent / "effdet_golden.json").read_text())
 WHOLE_FAMILY = sorted(
-    {id(entry): name for name, entry in reversed(ZOO.items()) if entry.task == "detection"}.values()
+    {
+        id(entry): name
+        for name, entry in reversed(ZOO.items())
+        if entry.task == "detection" and entry.head == "anchor"
+    }.values()
 )
 
 

@@ -13,7 +13,8 @@ from trivet.models.zoo import ZOO, zoo_entry, zoo_names
 
 DETECTORS = {name: ZOO[name] for name in zoo_names("detection")}
 DISTINCT = sorted({id(entry): name for name, entry in reversed(DETECTORS.items())}.values())
-QUICK = {"tf_efficientdet_d0", "tf_efficientdet_lite0"}
+EFFDETS = [name for name in DISTINCT if ZOO[name].head == "anchor"]
+QUICK = {"tf_efficientdet_d0", "tf_efficientdet_lite0", "yolov4"}
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -41,7 +42,7 @@ def test_size_is_as_stated(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize("name", EFFDETS)
 def test_parameters_are_effdets(name):
     net = effdet_net(name, (256, 256))
     assert sum(parameter.numel() for parameter in net.parameters()) == ZOO[name].parameters

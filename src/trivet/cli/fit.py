@@ -23,9 +23,9 @@ def fit(
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the data.")] = None,
     model: Annotated[str | None, typer.Option(help="A name that `trivet models` lists.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm name, for a model made of parts.")] = None,
-    neck: Annotated[str | None, typer.Option(help="bifpn, fpn, pan, quad or none.")] = None,
+    neck: Annotated[str | None, typer.Option(help="bifpn, fpn, pan, quad, spp_pan or none.")] = None,
     head: Annotated[
-        str | None, typer.Option(help="anchor (boxes), semantic (masks), pooled or flat (classes).")
+        str | None, typer.Option(help="anchor or yolo (boxes), semantic (masks), pooled or flat (classes).")
     ] = None,
     task: Annotated[
         str | None,

@@ -34,7 +34,7 @@ from trivet.data.problems import PROBLEMS, Problem
 from trivet.data.sources import read_dataset
 from trivet.data.sources.folder import Folder
 from trivet.doctor.finding import Finding, Where, by_importance
-from trivet.geometry.anchors import AnchorSpec
+from trivet.geometry.anchors import AnchorSpec, AnyAnchors
 from trivet.structures import TaskName
 
 CHECKS: dict[str, Callable[[AuditContext], list[Finding]]] = {
@@ -155,7 +155,7 @@ def audit_dataset(
     data: Splits | str | Path,
     *,
     size_hw: tuple[int, int] | None = None,
-    anchors: AnchorSpec | None = None,
+    anchors: AnyAnchors | None = None,
     format: str | None = None,
     labels: str | None = None,
     images: str | Path | None = None,

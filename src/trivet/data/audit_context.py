@@ -8,7 +8,7 @@ import numpy as np
 from trivet.data.dataset import Dataset, Splits
 from trivet.data.fingerprints import Fingerprints
 from trivet.data.mask_survey import MaskSurvey
-from trivet.geometry.anchors import AnchorSpec
+from trivet.geometry.anchors import AnyAnchors
 
 MOST_EXAMPLES = 10
 
@@ -27,7 +27,7 @@ class AuditContext:
 
     splits: Splits
     size_hw: tuple[int, int]
-    anchors: AnchorSpec
+    anchors: AnyAnchors
     prints: tuple[Fingerprints, ...] | None = None
     surveys: tuple[MaskSurvey, ...] | None = None
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from trivet.data.dataset import Dataset, Splits
-from trivet.geometry.anchors import AnchorSpec
+from trivet.geometry.anchors import AnyAnchors
 from trivet.geometry.coverage import SIZE_BUCKETS, Coverage, measure_coverage
 
 SizeHW = tuple[int, int]
@@ -39,13 +39,13 @@ def class_counts(dataset: Dataset) -> np.ndarray:
     return np.bincount(dataset.truth.labels[~dataset.truth.crowd], minlength=len(dataset.labels))
 
 
-def coverage_of(dataset: Dataset, size_hw: SizeHW, anchors: AnchorSpec) -> Coverage | None:
+def coverage_of(dataset: Dataset, size_hw: SizeHW, anchors: AnyAnchors) -> Coverage | None:
     """Measure which boxes the anchors meet; `None` where there is no box."""
     boxes = boxes_at(dataset, size_hw)
     return measure_coverage(anchors, size_hw, torch.from_numpy(boxes)) if len(boxes) else None
 
 
-def describe(splits: Splits, size_hw: SizeHW, anchors: AnchorSpec) -> dict[str, object]:
+def describe(splits: Splits, size_hw: SizeHW, anchors: AnyAnchors) -> dict[str, object]:
     """Return what there is to know of a detection set as plain data, the form of `audit --json`."""
     coverage = coverage_of(splits.train, size_hw, anchors)
     sides = sides_of(boxes_at(splits.train, size_hw))

@@ -13,11 +13,13 @@ from trivet.export.letterbox_nodes import add_letterbox
 from trivet.export.network import IMAGES
 from trivet.export.pixel_nodes import add_masks
 from trivet.models.model import Model
+from trivet.tasks.box_task import BoxTask
 from trivet.tasks.classification import ClassificationTask
 from trivet.tasks.detection import DetectionTask
 from trivet.tasks.segmentation import SegmentationTask
+from trivet.tasks.yolo import YoloTask
 
-AnyTask: TypeAlias = DetectionTask | SegmentationTask | ClassificationTask
+AnyTask: TypeAlias = DetectionTask | YoloTask | SegmentationTask | ClassificationTask
 
 OUTPUT_TYPES: dict[str, tuple[int, Shape]] = {
     "detection/boxes_xyxy": (TensorProto.FLOAT, ("batch", "most", 4)),
@@ -77,7 +79,7 @@ def assemble(
     sizes = [_pixels(item) for item in network.graph.output]
     after, names = Graph("after"), OUTPUTS[facts.task]
     candidates: tuple[str, ...] = ()
-    if isinstance(task, DetectionTask):
+    if isinstance(task, BoxTask):
         levels = len(outputs) // 2
         found = add_candidates(
             after,

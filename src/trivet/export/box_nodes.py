@@ -1,6 +1,6 @@
 """From an anchor head's maps to the boxes that are left after suppression, as ONNX nodes.
 
-The same steps as `tasks.detection.DetectionTask.predict`: the best (anchor, class) pairs above a threshold, decoded, cut
+The same steps as `tasks.box_task.predict_boxes`: the best (anchor, class) pairs above a threshold, decoded, cut
 at the image's border, thinned out class by class.
 """
 
@@ -16,7 +16,7 @@ from trivet.export.letterbox_nodes import PlacedImages
 from trivet.geometry.anchors import SizeHW
 from trivet.geometry.boxes import cxcywh_from_xyxy
 from trivet.geometry.grid import AnchorGrid
-from trivet.tasks.detection import DetectionTask
+from trivet.tasks.box_task import BoxTask
 from trivet.tasks.suppression import HardNms
 
 _NOTHING = np.float32(-1)  # the score of what is no candidate
@@ -37,7 +37,7 @@ class CandidateNodes:
     labels: str
 
 
-def check_suppression(task: DetectionTask) -> HardNms:
+def check_suppression(task: BoxTask) -> HardNms:
     """Return a task's suppressor.
 
     Raises:
@@ -56,7 +56,7 @@ def add_candidates(
     class_logits: Sequence[str],
     box_deltas: Sequence[str],
     placed: PlacedImages,
-    task: DetectionTask,
+    task: BoxTask,
     *,
     size_hw: SizeHW,
     feature_hw: Sequence[SizeHW],
@@ -89,7 +89,7 @@ def add_candidates(
 
 
 def add_suppression(
-    graph: Graph, found: CandidateNodes, placed: PlacedImages, task: DetectionTask, names: Sequence[str]
+    graph: Graph, found: CandidateNodes, placed: PlacedImages, task: BoxTask, names: Sequence[str]
 ) -> None:
     """Add the nodes that thin the candidates out and bring them to the original images' pixels.
 
@@ -130,6 +130,7 @@ class _Tables:
         class_ranges: Where the class logits of each level begin and end.
         box_starts: int64 `[a]`, where its first box delta is.
         anchors_cxcywh: float32 `[a, 4]`.
+        reach_xy: float32 `[a, 2]`, the range of its box's centre, in pixels; `None` where it is unbounded.
     """
 
     cells: np.ndarray
@@ -137,9 +138,10 @@ class _Tables:
     class_ranges: tuple[tuple[int, int], ...]
     box_starts: np.ndarray
     anchors_cxcywh: np.ndarray
+    reach_xy: np.ndarray | None = None
 
     @classmethod
-    def of(cls, task: DetectionTask, size_hw: SizeHW, feature_hw: Sequence[SizeHW]) -> "_Tables":
+    def of(cls, task: BoxTask, size_hw: SizeHW, feature_hw: Sequence[SizeHW]) -> "_Tables":
         grid = AnchorGrid(task.anchors, size_hw, tuple(feature_hw))
         anchors = cxcywh_from_xyxy(grid.anchors_xyxy()).numpy()
         slots = task.anchors.per_cell
@@ -160,6 +162,10 @@ class _Tables:
             ranges.append((class_start, class_start + slots * task.classes * cells))
             class_start = ranges[-1][1]
             box_start += slots * 4 * cells
+        reach = None
+        if grid.reaches is not None:
+            counts = [slots * height * width for height, width in feature_hw]
+            reach = np.repeat(np.array(grid.reaches, np.float32), counts, axis=0)
         cells_of, class_of, box_of, boxes = (np.concatenate(column) for column in zip(*columns, strict=True))
         return cls(
             cells_of.astype(np.int64),
@@ -167,16 +173,17 @@ class _Tables:
             tuple(ranges),
             box_of.astype(np.int64),
             boxes,
+            reach,
         )
 
 
-def _least_logit(task: DetectionTask) -> np.float32:
+def _least_logit(task: BoxTask) -> np.float32:
     """Return above which logit a pair is a candidate."""
     share = task.score_threshold
     return np.float32(math.log(share / (1 - share)) if share > 0 else -math.inf)
 
 
-def _likely_anchors(graph: Graph, class_logits: Sequence[str], task: DetectionTask) -> str:
+def _likely_anchors(graph: Graph, class_logits: Sequence[str], task: BoxTask) -> str:
     """Return int64 `[b, a]`: the anchors whose best class is above the threshold, no more than there may be pairs.
 
     The best pairs are all of these anchors: one whose best class is not among the best is not either.
@@ -196,7 +203,7 @@ def _likely_anchors(graph: Graph, class_logits: Sequence[str], task: DetectionTa
 
 
 def _all_classes(
-    graph: Graph, class_logits: Sequence[str], anchors: str, tables: _Tables, task: DetectionTask
+    graph: Graph, class_logits: Sequence[str], anchors: str, tables: _Tables, task: BoxTask
 ) -> str:
     """Return float32 `[b, a * classes]`: the logits of some anchors, taken from each level where it lies.
 
@@ -217,7 +224,7 @@ def _all_classes(
     return found
 
 
-def _above(graph: Graph, logits: str, task: DetectionTask) -> tuple[str, str]:
+def _above(graph: Graph, logits: str, task: BoxTask) -> tuple[str, str]:
     """Return the best logits `[b, n]` and their positions; n is enough for all above the threshold in any image."""
     above = graph.to_float(
         graph.op("Greater", logits, _least_logit(task))
@@ -246,9 +253,18 @@ def _decoded(
     anchor_x, anchor_y, anchor_w, anchor_h = (
         graph.op("Gather", np.ascontiguousarray(column), chosen) for column in tables.anchors_cxcywh.T
     )
+    range_x, range_y = anchor_w, anchor_h
+    if tables.reach_xy is not None:  # see `geometry.box_code.decode_in_cell`
+        tx, ty = (graph.op("Sub", graph.op("Sigmoid", t), np.float32(0.5)) for t in (tx, ty))
+        range_x, range_y = (
+            graph.op("Gather", np.ascontiguousarray(column), chosen) for column in tables.reach_xy.T
+        )
     edges = []
-    for t, length, anchor, side, axis in ((tx, tw, anchor_x, anchor_w, 1), (ty, th, anchor_y, anchor_h, 0)):
-        centre = graph.op("Add", graph.op("Mul", t, side), anchor)
+    for t, reach, length, anchor, side, axis in (
+        (tx, range_x, tw, anchor_x, anchor_w, 1),
+        (ty, range_y, th, anchor_y, anchor_h, 0),
+    ):
+        centre = graph.op("Add", graph.op("Mul", t, reach), anchor)
         half = graph.op("Div", graph.op("Mul", graph.op("Exp", length), side), np.float32(2))
         border = graph.op(
             "Min",
@@ -272,7 +288,7 @@ def _has_area(graph: Graph, boxes: str) -> str:
     return graph.op("Squeeze", both, np.array([2]))
 
 
-def _kept(graph: Graph, found: CandidateNodes, nms: HardNms, task: DetectionTask) -> str:
+def _kept(graph: Graph, found: CandidateNodes, nms: HardNms, task: BoxTask) -> str:
     """Return bool `[b, n]`: which candidates no better one of their class overlaps."""
     scores = graph.op("Unsqueeze", found.scores, np.array([1]))  # (b, 1, n)
     if not nms.across_classes and task.classes > 1:

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from trivet.export.graph import IR_VERSION, OPSET
 from trivet.models.model import Model
 from trivet.structures import AnchorOutput
+from trivet.tasks.decode import with_objectness
 
 IMAGES = "normalised"
 """Name of the network's input."""
 
 
 class _Flat(nn.Module):
-    """A model whose output is a plain tuple: class logits of all levels then box deltas; or its first output."""
+    """A model whose output is a plain tuple: class logits of all levels then box deltas; or its first output.
+
+    What a head says of objectness goes into the class logits.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -31,7 +35,8 @@ class _Flat(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         output = self.model(images)
         if isinstance(output, AnchorOutput):
-            return (*output.class_logits, *output.box_deltas)
+            scored = with_objectness(output)
+            return (*scored.class_logits, *scored.box_deltas)
         return (output,) if isinstance(output, Tensor) else (output[0],)
 
 

@@ -7,13 +7,14 @@ octave by octave, each with all ratios. It is the order in which a head's channe
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trivet.errors import UsageError
+from trivet.geometry.pixel_anchors import PixelAnchors
 
 SizeHW = tuple[int, int]
 
@@ -78,6 +79,16 @@ class AnchorSpec:
             for x, y in self.ratios
         )
 
+    def shapes_at(self, position: int, stride_x: float, stride_y: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002
+        """Return (width, height) of each anchor of a cell of one level, in pixels; in strides all levels are alike.
+
+        Args:
+            position: The level, counted from the finest.
+            stride_x: Pixels a cell is wide.
+            stride_y: Pixels a cell is high.
+        """
+        return self.shapes_wh(stride_x, stride_y)
+
     def to_json(self) -> dict[str, object]:
         """Return plain values from which `from_json` makes the same spec."""
         return asdict(self)
@@ -102,13 +113,16 @@ class AnchorSpec:
             raise UsageError(f"these are not the values of an anchor spec: {dict(values)!r}") from fault
 
 
-def level_sizes_hw(spec: AnchorSpec, size_hw: SizeHW) -> tuple[SizeHW, ...]:
+AnyAnchors: TypeAlias = AnchorSpec | PixelAnchors
+
+
+def level_sizes_hw(spec: AnyAnchors, size_hw: SizeHW) -> tuple[SizeHW, ...]:
     """Return the feature sizes an input of this size has at the spec's levels: halved and rounded up, again and again."""
     return tuple((-(-size_hw[0] // 2**k), -(-size_hw[1] // 2**k)) for k in spec.levels)
 
 
 def anchors_xyxy(
-    spec: AnchorSpec,
+    spec: AnyAnchors,
     size_hw: SizeHW,
     feature_hw: Sequence[SizeHW] | None = None,
     *,
@@ -140,19 +154,19 @@ def anchors_xyxy(
 
 @lru_cache(maxsize=32)
 def _cached_anchors(
-    spec: AnchorSpec, size_hw: SizeHW, feature_hw: tuple[SizeHW, ...], device: torch.device
+    spec: AnyAnchors, size_hw: SizeHW, feature_hw: tuple[SizeHW, ...], device: torch.device
 ) -> Tensor:
     # A tensor made in inference mode could never again take part in a differentiated computation.
     with torch.inference_mode(False):
-        levels = [_level_anchors(spec, size_hw, size) for size in feature_hw]
+        levels = [_level_anchors(spec, position, size_hw, size) for position, size in enumerate(feature_hw)]
         return torch.cat(levels).float().to(device)
 
 
-def _level_anchors(spec: AnchorSpec, size_hw: SizeHW, feature_hw: SizeHW) -> Tensor:
+def _level_anchors(spec: AnyAnchors, position: int, size_hw: SizeHW, feature_hw: SizeHW) -> Tensor:
     """Return one level's anchors in float64: rounding once, at the end, is what gives published values exactly."""
     stride_y, stride_x = (size / cells for size, cells in zip(size_hw, feature_hw, strict=True))
     y = stride_y / 2 + torch.arange(feature_hw[0], dtype=torch.float64) * stride_y
     x = stride_x / 2 + torch.arange(feature_hw[1], dtype=torch.float64) * stride_x
-    half_wh = torch.tensor(spec.shapes_wh(stride_x, stride_y), dtype=torch.float64) / 2
+    half_wh = torch.tensor(spec.shapes_at(position, stride_x, stride_y), dtype=torch.float64) / 2
     centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 1, 2)
     return torch.cat([centres - half_wh, centres + half_wh], dim=-1).reshape(-1, 4)

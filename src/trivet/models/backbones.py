@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from trivet.models import vgg
+from trivet.models import csp_darknet, vgg
 from trivet.models.compact import CompactBackbone
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "compact": CompactBackbone,
+    **csp_darknet.BACKBONES,
     **vgg.BACKBONES,
 }

@@ -23,6 +23,7 @@ ACTIVATIONS: dict[str, MakeActivation] = {
     "relu": partial(nn.ReLU, inplace=True),
     "relu6": partial(nn.ReLU6, inplace=True),
     "leaky_relu": partial(nn.LeakyReLU, inplace=True),
+    "leaky_relu_0.1": partial(nn.LeakyReLU, 0.1, inplace=True),  # darknet's
     "hard_swish": nn.Hardswish,
     "mish": nn.Mish,
     "gelu": nn.GELU,

@@ -32,7 +32,14 @@ _PICTURE = ("size_hw", "mean", "std", "fill_rgb")
 _SET_HERE = {"classes", "timm_weights", "style"}
 
 # What a model of parts has where nothing else is said, by the name of its head.
-_NECKS = {"anchor": "bifpn", "semantic": "fpn", "large_fov": "none", "pooled": "none", "flat": "none"}
+_NECKS = {
+    "anchor": "bifpn",
+    "semantic": "fpn",
+    "large_fov": "none",
+    "pooled": "none",
+    "flat": "none",
+    "yolo": "spp_pan",
+}
 _OPTIONS: dict[str, dict[str, Any]] = {"semantic": {"levels": (2, 5)}, "large_fov": {"levels": (3, 3)}}
 
 
@@ -53,7 +60,8 @@ def build_model(
         backbone: A name of `BACKBONES` or timm, a module with `features`, `mean` and `std`, or a function that makes one.
             Here and below, `None` keeps what `name` says.
         neck: A name of `NECKS`, a module with `features`, or a function of the backbone's features that makes one.
-            Without a name, `None` is `bifpn` for boxes, `fpn` for masks and `none` for classes.
+            Without a name, `None` is `bifpn` for boxes (`spp_pan` before a YOLO head), `fpn` for masks and `none` for
+            classes.
         head: A name of `HEADS`, a module, or a function of the neck's features and `classes` that makes one.
         classes: How many classes; `None` keeps what `name` says (COCO's 90 for published models).
         pretrained: `True` starts the backbone from ImageNet weights; a file starts whatever it holds.
@@ -219,7 +227,10 @@ def _share_out(options: Mapping[str, Any], makers: Mapping[str, Maker]) -> dict[
             raise unknown_name("model option", key, {*_PICTURE, *known})
         for kind, keyword in taken[key].items():
             shares[kind][keyword] = options[key]
-    return {kind: _with_style(share) for kind, share in shares.items()}
+    return {
+        kind: _with_style(share) if "style" in _keyword_only(makers[kind]) else share
+        for kind, share in shares.items()
+    }
 
 
 def _takers(key: str, makers: Mapping[str, Maker]) -> dict[str, str]:
@@ -235,10 +246,16 @@ def _keywords(maker: Maker) -> set[str]:
     if isinstance(maker, nn.Module):
         return set()
     fixed = set(maker.keywords) if isinstance(maker, partial) else set()
-    parameters = inspect.signature(maker).parameters.values()
-    names = {item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
+    names = _keyword_only(maker)
     styled = set(_STYLE) if "style" in names else set()
     return (names - _SET_HERE - fixed) | styled
+
+
+def _keyword_only(maker: Maker) -> set[str]:
+    if isinstance(maker, nn.Module):
+        return set()
+    parameters = inspect.signature(maker).parameters.values()
+    return {item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _with_style(share: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from trivet.errors import UsageError
-from trivet.geometry.anchors import AnchorSpec
+from trivet.geometry.anchors import AnchorSpec, AnyAnchors
+from trivet.geometry.pixel_anchors import PixelAnchors
 from trivet.models.padding import cut_back, pad_to_multiple
 from trivet.models.spec import ModelSpec
 from trivet.structures import TASKS, TaskName
@@ -57,14 +58,14 @@ class Model(nn.Module):
         return task
 
     @property
-    def anchor_spec(self) -> AnchorSpec:
+    def anchor_spec(self) -> AnyAnchors:
         """Which anchors the head's output is relative to.
 
         Raises:
             UsageError: If the head has none.
         """
         spec = getattr(self.head, "anchor_spec", None)
-        if not isinstance(spec, AnchorSpec):
+        if not isinstance(spec, AnchorSpec | PixelAnchors):
             raise UsageError(
                 f"the head {type(self.head).__name__} has no anchors", "give it an `anchor_spec`"
             )

@@ -1,6 +1,6 @@
-"""Published models by name: the detectors here, joined with the segmenters and classifiers.
+"""Published models by name: EfficientDet and its relatives here, joined with YOLOv4, the segmenters and classifiers.
 
-The detectors' spellings are those of the PyTorch port `effdet`, whose weights fit:
+The detectors' spellings here are those of the PyTorch port `effdet`, whose weights fit:
 
 - `tf_efficientdet_d0`...`d7`, `d7x`: exactly the paper's TensorFlow models, padding and biases included.
 - `tf_efficientdet_d0_ap`...`d5_ap`: the same graphs trained with AdvProp: other pixel statistics, black padding.
@@ -18,6 +18,7 @@ from trivet.errors import look_up
 from trivet.models.entry import ZooEntry
 from trivet.models.zoo_classification import CLASSIFIERS
 from trivet.models.zoo_segmentation import SEGMENTERS
+from trivet.models.zoo_yolo import YOLOS
 from trivet.structures import TaskName
 
 _PAPER = "EfficientDet, arXiv:1911.09070, and its README (google/automl)"
@@ -245,7 +246,7 @@ ZOO |= {
 }
 
 ZOO |= {name.removeprefix("tf_"): entry for name, entry in ZOO.items() if name.removeprefix("tf_") not in ZOO}
-ZOO |= {**SEGMENTERS, **CLASSIFIERS}
+ZOO |= {**YOLOS, **SEGMENTERS, **CLASSIFIERS}
 
 
 def zoo_names(task: TaskName | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from trivet.recipe.run_folder import AnyTask, Run
 from trivet.report.contents import Picture
 from trivet.report.sentences import image_words
 from trivet.structures import Batch, BoxTarget, Detections, PredictionTable
-from trivet.tasks.detection import DetectionTask
+from trivet.tasks.box_task import BoxTask
 from trivet.train.loop import Validation
 
 
@@ -26,7 +26,7 @@ class DetectionAssessor:
     @torch.inference_mode()
     def validate(self, model: Model, task: AnyTask, batches: Iterable[Batch], dataset: Dataset) -> Validation:
         """Return COCO AP as the score, with `val_map`, `val_map50` (0-1) and the losses."""
-        assert isinstance(task, DetectionTask), "the caller takes the assessor of its task"
+        assert isinstance(task, BoxTask), "the caller takes the assessor of its task"
         model.eval()
         device = model.mean.device
         found: list[Detections] = []
@@ -52,7 +52,7 @@ class DetectionAssessor:
         self, run: Run, dataset: Dataset, *, bootstrap: int = 1000, keep: Path | None = None
     ) -> Assessment:
         """Score a detector; the predictions are kept as COCO results in `predictions.json`."""
-        assert isinstance(run.task, DetectionTask), "the caller takes the assessor of its task"
+        assert isinstance(run.task, BoxTask), "the caller takes the assessor of its task"
         device = torch.device(run.recipe.machine.accelerator)
         predictions = predict_dataset(run.model, run.task, run_loader(run, dataset), device=device)
         scores = evaluate_detection(dataset.truth, predictions, run.labels, bootstrap=bootstrap)

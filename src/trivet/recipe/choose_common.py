@@ -2,7 +2,7 @@
 
 import math
 
-from trivet.models.backbone import packaged_weights
+from trivet.models.backbone import has_imagenet_weights, packaged_weights
 from trivet.models.zoo import zoo_entry
 from trivet.recipe.draft import Draft
 from trivet.recipe.machine import Machine
@@ -16,6 +16,11 @@ GPU_STEP_SECONDS = 0.1
 def choose_weights(draft: Draft) -> None:
     """Choose the weights of the backbone."""
     name = draft.values.get("model.backbone") or zoo_entry(str(draft.values["model.name"])).backbone
+    if not has_imagenet_weights(str(name)):
+        draft.offer(
+            "model.pretrained", False, f"no ImageNet weights of {name} can be had; --from takes a file"
+        )
+        return
     offline = packaged_weights(str(name)) is not None
     why = "ImageNet weights are installed" if offline else "ImageNet weights from timm's hub"
     draft.offer("model.pretrained", True, f"{why}; a small data set needs them")

@@ -6,6 +6,8 @@ from torch import Tensor
 from trivet.data.dataset import Dataset
 from trivet.geometry.anchors import AnchorSpec
 from trivet.geometry.propose import propose_anchors
+from trivet.geometry.propose_pixels import propose_shapes
+from trivet.models.heads.yolo import COCO_ANCHORS
 from trivet.models.zoo import zoo_entry
 from trivet.recipe.choose_common import (
     affordable_side,
@@ -22,6 +24,8 @@ from trivet.recipe.machine import Machine
 
 COMFORTABLE_SIDE = 32.0
 """Pixels at the network's input that a typical object of the classes with the smallest ones should have."""
+YOLO_RATE = 1e-3
+"""Peak rate of AdamW at a batch of 8 for a network that starts from random numbers."""
 MOSAIC_STEPS = 1500
 """Mosaics slow the beginning down: a shorter run does better without."""
 
@@ -76,13 +80,12 @@ def choose_training(draft: Draft, facts: Fingerprint, machine: Machine) -> None:
     why = f"{each:.0f} objects an image{' are enough' if each >= 10 else ''}"
     draft.offer("augment.mosaic", mosaic, why if steps >= MOSAIC_STEPS else f"{steps:,} steps are few for it")
     choose_average(draft, steps)
-    draft.offer(
-        "task.options",
-        {"box_loss": "giou"},
-        "trains the overlap itself: places better than Huber on few images",
-    )
-    choose_rates(draft, adamw=6e-3, sgd=0.01, batch=8)
-    choose_hardware(draft, machine)
+    yolo = _head_of(draft) == "yolo"
+    if not yolo:  # whose box loss is CIoU as published
+        why = "trains the overlap itself: places better than Huber on few images"
+        draft.offer("task.options", {"box_loss": "giou"}, why)
+    choose_rates(draft, adamw=YOLO_RATE if yolo else 6e-3, sgd=0.01, batch=8)
+    choose_hardware(draft, machine, dense=yolo)
 
 
 def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
@@ -98,6 +101,11 @@ def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
         or not len(boxes_wh)
     ):
         return
+    if _head_of(draft) == "yolo":
+        shapes = propose_shapes(boxes_wh, COCO_ANCHORS)
+        if shapes.shapes != COCO_ANCHORS:
+            draft.offer("model.options", {"anchors": shapes.shapes}, shapes.reason)
+        return
     own = zoo_entry(str(draft.values["model.name"])).options if draft.has("model.name") else {}
     spec = AnchorSpec(
         ratios=own.get("anchor_ratios", AnchorSpec().ratios), scale=own.get("anchor_scale", 4.0)
@@ -107,3 +115,10 @@ def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
         return
     options = {"anchor_scale": proposal.spec.scale, "anchor_ratios": proposal.spec.ratios}
     draft.offer("model.options", options, proposal.reason)
+
+
+def _head_of(draft: Draft) -> str:
+    """Return the name of the head of the model that was chosen."""
+    if draft.has("model.head"):
+        return str(draft.values["model.head"])
+    return zoo_entry(str(draft.values["model.name"])).head if draft.has("model.name") else "anchor"

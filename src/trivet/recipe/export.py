@@ -24,7 +24,7 @@ from trivet.recipe.run_folder import Run, load_run
 from trivet.recipe.score import pick_split, relabelled
 from trivet.storage import whole_file
 from trivet.structures import Sample
-from trivet.tasks.detection import DetectionTask
+from trivet.tasks.box_task import BoxTask
 
 if TYPE_CHECKING:
     from trivet.export.assemble import Stages
@@ -165,7 +165,7 @@ class _Export:
             weights="last" if run.last else weights_mark(run.folder),
             licence=self.licence,
             model=run.model.spec.name or run.model.spec.backbone,
-            score_threshold=run.task.score_threshold if isinstance(run.task, DetectionTask) else 0.0,
+            score_threshold=run.task.score_threshold if isinstance(run.task, BoxTask) else 0.0,
         )
 
     def _opened(self, content: bytes) -> OnnxBackend:

@@ -17,7 +17,7 @@ from trivet.export.compare_boxes import MOST_PIXELS, MOST_SCORE, compare_boxes
 from trivet.recipe.backends import Backend, Found
 from trivet.recipe.run_folder import AnyTask
 from trivet.structures import ClassScores, Detections, MaskScores, PredictionTable
-from trivet.tasks.detection import DetectionTask
+from trivet.tasks.box_task import BoxTask
 from trivet.tasks.suppression import HardNms
 
 MOST_LOSS = 1e-4
@@ -68,7 +68,7 @@ class Differences:
         self.faults += [f"{name}: {fault}" for fault in faults]
 
     def _add_boxes(self, wanted: Detections, found: Detections, task: AnyTask) -> tuple[str, ...]:
-        assert isinstance(task, DetectionTask), "boxes are of this task"
+        assert isinstance(task, BoxTask), "boxes are of this task"
         assert isinstance(task.nms, HardNms), "others cannot be exported"
         difference = compare_boxes(
             wanted, found, nms_iou=task.nms.iou, score_threshold=task.score_threshold, most=task.most

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trivet.errors import StorageError, UsageError, look_up
 from trivet.geometry.dense_crf import CRF_PRESETS
+from trivet.geometry.pixel_anchors import PixelAnchors
 from trivet.models.build import build_model
 from trivet.models.files import read_weights
 from trivet.models.mirrored import average_mirrored
@@ -21,11 +22,12 @@ from trivet.structures import LabelMap
 from trivet.tasks.classification import ClassificationTask
 from trivet.tasks.detection import DetectionTask
 from trivet.tasks.segmentation import SegmentationTask
+from trivet.tasks.yolo import YoloTask
 from trivet.train.allocator import keep_freed_memory
 from trivet.train.checkpoint import read_checkpoint
 from trivet.train.state import CHECKPOINT
 
-AnyTask: TypeAlias = DetectionTask | SegmentationTask | ClassificationTask
+AnyTask: TypeAlias = DetectionTask | YoloTask | SegmentationTask | ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,10 @@ def build_task(model: Model, recipe: Recipe) -> AnyTask:
             return SegmentationTask(classes, **options)
         if kind == "classification":
             return ClassificationTask(classes, **options)
-        return DetectionTask(classes=classes, anchors=model.anchor_spec, **options)
+        anchors = model.anchor_spec
+        if isinstance(anchors, PixelAnchors):
+            return YoloTask(classes, anchors, **options)
+        return DetectionTask(classes, anchors, **options)
     except TypeError as fault:
         raise UsageError(f"task.options of {kind}: {fault}") from fault
 

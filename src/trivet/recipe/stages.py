@@ -15,8 +15,8 @@ from trivet.export.network import network_outputs
 from trivet.geometry.grid import AnchorGrid
 from trivet.recipe.run_folder import Run
 from trivet.structures import AnchorOutput, Detections, Sample
+from trivet.tasks.box_task import BoxTask
 from trivet.tasks.decode import area_of, decode_candidates, select_candidates
-from trivet.tasks.detection import DetectionTask
 
 MOST_LEVELS = 1.0
 """A letterboxed pixel may be rounded the other way."""
@@ -57,7 +57,7 @@ def compare_stages(run: Run, session: Any, stages: Stages, image: np.ndarray) ->
     ]
     for number, (name, wanted) in enumerate(zip(stages.outputs, outputs, strict=True)):
         rows.append((_output_name(run, number, len(outputs)), _away(theirs[name], wanted), MOST_OUTPUT))
-    if isinstance(run.task, DetectionTask):
+    if isinstance(run.task, BoxTask):
         wanted_boxes = _candidates(run.task, outputs, size_hw, area_of(batch.placements[0], size_hw))
         found = Detections(*(torch.tensor(theirs[name][0]) for name in stages.candidates))
         seen = (found.scores > run.task.score_threshold).nonzero()[:LOOKED_AT, 0]
@@ -84,14 +84,14 @@ def _away(found: np.ndarray, wanted: torch.Tensor) -> float:
 
 
 def _output_name(run: Run, number: int, count: int) -> str:
-    if not isinstance(run.task, DetectionTask):
+    if not isinstance(run.task, BoxTask):
         return "the network's logits"
     level = run.task.anchors.min_level + number % (count // 2)
     return f"{'class logits' if number < count // 2 else 'box deltas'} of p{level}"
 
 
 def _candidates(
-    task: DetectionTask,
+    task: BoxTask,
     outputs: tuple[torch.Tensor, ...],
     size_hw: tuple[int, int],
     area_xyxy: tuple[float, float, float, float],

@@ -19,10 +19,13 @@ class AnchorOutput(NamedTuple):
     Args:
         class_logits: Per level `[b, anchors * classes, h, w]`, anchor-major (all classes of anchor 0 first).
         box_deltas: Per level `[b, anchors * 4, h, w]`, each anchor's four as (ty, tx, th, tw).
+        objectness: Per level `[b, anchors, h, w]`, the logit of there being an object of whatever class; a score is
+            then the product of both probabilities. Empty where the class logits alone say it.
     """
 
     class_logits: tuple[Float[Tensor, "b _ _ _"], ...]
     box_deltas: tuple[Float[Tensor, "b _ _ _"], ...]
+    objectness: tuple[Float[Tensor, "b _ _ _"], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from trivet.errors import TrainingError
-from trivet.geometry.box_code import decode
 from trivet.geometry.grid import AnchorGrid
 from trivet.structures import AnchorOutput, Detections, Placement
 
@@ -37,18 +37,42 @@ def check_finite(output: AnchorOutput) -> None:
     Raises:
         TrainingError: If any of its values is NaN or infinite.
     """
-    maps = [*output.class_logits, *output.box_deltas]
+    maps = [*output.class_logits, *output.box_deltas, *output.objectness]
     totals = torch.stack([values.sum(dtype=torch.float32) for values in maps])
     if bool(totals.isfinite().all()):  # one pass without temporaries and one wait for the device
         return
     bad = [int((~values.isfinite()).sum()) for values in maps]
     if any(bad):
         levels = len(output.class_logits)
+        objectness = f" and {bad[2 * levels :]} objectness logits" if output.objectness else ""
         raise TrainingError(
-            f"the model's output is not finite: by level, {bad[:levels]} class logits and {bad[levels:]} box "
-            "deltas are NaN or infinite",
+            f"the model's output is not finite: by level, {bad[:levels]} class logits and "
+            f"{bad[levels : 2 * levels]} box deltas{objectness} are NaN or infinite",
             "its weights have diverged; go back to earlier weights and train with a lower learning rate",
         )
+
+
+def with_objectness(output: AnchorOutput) -> AnchorOutput:
+    """Return an output whose class logits are those of the scores, in float32: what `objectness` said is in them.
+
+    A score is sigmoid(o) sigmoid(c); its logit is -log(exp(-o) + exp(-c) + exp(-o - c)), which neither overflows nor
+    rounds a score to 0 or 1.
+    """
+    if not output.objectness:
+        return output
+    levels = zip(output.class_logits, output.objectness, strict=True)
+    return AnchorOutput(tuple(_joined(c.float(), o.float()) for c, o in levels), output.box_deltas)
+
+
+def _joined(class_logits: Tensor, objectness: Tensor) -> Tensor:
+    no_class = -class_logits.unflatten(1, (objectness.shape[1], -1))  # (b, anchors, classes, h, w)
+    no_object = -objectness[:, :, None]
+    return -_log_add(_log_add(no_object, no_class), no_object + no_class).flatten(1, 2)
+
+
+def _log_add(first: Tensor, second: Tensor) -> Tensor:
+    """Return log(exp(first) + exp(second)), written with operators that every runtime computes without overflow."""
+    return torch.maximum(first, second) + F.softplus(-(first - second).abs())
 
 
 def select_candidates(
@@ -100,8 +124,7 @@ def decode_candidates(
         area_xyxy: Where the image lies in the input, in pixels.
         keep_empty: Keep boxes that have no area in there.
     """
-    anchors_xyxy = grid.anchors_xyxy(candidates.anchors.device)[candidates.anchors]
-    boxes_xyxy = decode(candidates.box_deltas, anchors_xyxy)
+    boxes_xyxy = grid.decode(candidates.box_deltas, candidates.anchors)
     left, top, right, bottom = area_xyxy
     boxes_xyxy = boxes_xyxy.maximum(boxes_xyxy.new_tensor([left, top, left, top]))
     boxes_xyxy = boxes_xyxy.minimum(boxes_xyxy.new_tensor([right, bottom, right, bottom]))

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from trivet.errors import UsageError
-from trivet.geometry.anchors import AnchorSpec, SizeHW, level_sizes_hw
+from trivet.geometry.anchors import AnchorSpec, AnyAnchors, SizeHW
 from trivet.geometry.grid import AnchorGrid
 from trivet.structures import AnchorOutput, Batch, Detections, Placement
 from trivet.tasks.assign import build_assigner
 from trivet.tasks.assign.assignment import Assigner, Assignment
-from trivet.tasks.decode import area_of, check_finite, decode_candidates, select_candidates
+from trivet.tasks.box_task import check_limits, grid_of, predict_boxes
 from trivet.tasks.losses import build_box_loss, build_class_loss
 from trivet.tasks.losses.box import BoxLoss, HuberLoss
 from trivet.tasks.losses.focal import ClassLoss
@@ -42,11 +42,12 @@ class DetectionTask:
     """
 
     prior_count = 1.0
+    has_objectness = False
 
     def __init__(
         self,
         classes: int,
-        anchors: AnchorSpec,
+        anchors: AnyAnchors,
         *,
         assign: str | Assigner = "fair_iou",
         class_loss: str | ClassLoss = "focal",
@@ -59,10 +60,11 @@ class DetectionTask:
         candidates: int = 5000,
         keep_empty_boxes: bool = False,
     ) -> None:
-        if classes < 1 or most < 1 or candidates < 1 or not 0 <= score_threshold < 1:
+        check_limits(classes, most=most, candidates=candidates, score_threshold=score_threshold)
+        if not isinstance(anchors, AnchorSpec):
             raise UsageError(
-                "a detection task needs at least one class, prediction and candidate and a score threshold in 0-1, "
-                f"got classes={classes}, most={most}, candidates={candidates}, score_threshold={score_threshold}"
+                f"this task's anchors are an AnchorSpec, got {type(anchors).__name__}",
+                "trivet.YoloTask(classes, model.anchor_spec) is for a head with anchors in pixels",
             )
         self.classes, self.anchors = classes, anchors
         self.assign = build_assigner(assign)
@@ -74,7 +76,7 @@ class DetectionTask:
         self.keep_empty_boxes = keep_empty_boxes
 
     @classmethod
-    def like_effdet(cls, classes: int, anchors: AnchorSpec, **options: Any) -> "DetectionTask":
+    def like_effdet(cls, classes: int, anchors: AnyAnchors, **options: Any) -> "DetectionTask":
         """Make the task that agrees with effdet 0.4.1 to the last positive anchor, for comparisons with it.
 
         Objects may lose all their anchors to a twin or train one they do not touch, box numbers whose target is
@@ -110,7 +112,7 @@ class DetectionTask:
             UsageError: If the output does not fit the anchors or the images.
         """
         height, width = batch.images.shape[-2:]
-        grid = self._grid_of(output, (height, width), len(batch))
+        grid = grid_of(self, output, (height, width), images=len(batch))
         device = output.class_logits[0].device
         with torch.no_grad():
             truth = join_truth(batch.box_targets, batch.names, self.classes, device)
@@ -142,28 +144,7 @@ class DetectionTask:
             TrainingError: If the output holds NaN or infinite values.
             UsageError: If the output does not fit the anchors or the size.
         """
-        images = len(output.class_logits[0])
-        grid = self._grid_of(output, size_hw, images)
-        check_finite(output)
-        placed = [None] * images if placements is None else placements
-        return tuple(
-            self._predict_one(output, i, grid, area_of(placement, size_hw))
-            for i, placement in enumerate(placed)
-        )
-
-    def _predict_one(
-        self, output: AnchorOutput, image: int, grid: AnchorGrid, area_xyxy: Sequence[float]
-    ) -> Detections:
-        candidates = select_candidates(
-            output,
-            image,
-            grid,
-            classes=self.classes,
-            score_threshold=self.score_threshold,
-            most=self.candidates,
-        )
-        found = decode_candidates(candidates, grid, area_xyxy, keep_empty=self.keep_empty_boxes)
-        return self.nms(found, score_threshold=self.score_threshold, most=self.most)
+        return predict_boxes(self, output, size_hw, placements=placements)
 
     def _class_loss(self, output: AnchorOutput, assigned: Assignment, grid: AnchorGrid) -> Tensor:
         sums = []
@@ -183,28 +164,3 @@ class DetectionTask:
         rows = torch.cat(rows_of_level)
         anchors_xyxy = grid.anchors_xyxy(rows.device)[assigned.anchors[rows] % grid.count]
         return self.box_loss(torch.cat(codes), anchors_xyxy, assigned.boxes_xyxy[rows])
-
-    def _grid_of(self, output: AnchorOutput, size_hw: SizeHW, images: int) -> AnchorGrid:
-        """Lay the anchors over an output, or say why they do not fit."""
-        wanted = level_sizes_hw(self.anchors, size_hw)
-        levels = f"levels {self.anchors.min_level} to {self.anchors.max_level}"
-        if len(output.class_logits) != len(wanted):
-            raise UsageError(
-                f"anchors of {levels} need an output of {len(wanted)} levels, got {len(output.class_logits)}",
-                "give the model and the task the same anchors",
-            )
-        channels = self.anchors.per_cell * self.classes, self.anchors.per_cell * 4
-        for level, maps in enumerate(zip(output.class_logits, output.box_deltas, strict=True)):
-            for kind, values, count in zip(("class logits", "box deltas"), maps, channels, strict=True):
-                given, cells = tuple(values.shape), wanted[level]
-                # some backbones round down where others round up: one cell either way is a fit
-                near = all(abs(have - want) <= 1 for have, want in zip(given[2:], cells, strict=True))
-                if given[:2] != (images, count) or not near or given[2:] != tuple(maps[0].shape[2:]):
-                    raise UsageError(
-                        f"the {kind} of level {self.anchors.min_level + level} are {given}, but {images} images of "
-                        f"{size_hw[0]} x {size_hw[1]} with {self.anchors.per_cell} anchors a cell and "
-                        f"{self.classes} classes need {(images, count, *cells)}",
-                        "give the model and the task the same anchors and classes, and `size_hw` as (height, width)",
-                    )
-        sizes = tuple((maps.shape[2], maps.shape[3]) for maps in output.class_logits)
-        return AnchorGrid(self.anchors, (int(size_hw[0]), int(size_hw[1])), sizes)

@@ -29,8 +29,11 @@ class TestEveryHead:
         assert head.task in TASKS
         if head.task == "detection":
             assert isinstance(output, AnchorOutput)
-            assert [tuple(x.shape) for x in output.class_logits] == [(2, 27, *size) for size in SIZES]
-            assert [tuple(x.shape) for x in output.box_deltas] == [(2, 36, *size) for size in SIZES]
+            slots = head.anchor_spec.per_cell
+            assert [tuple(x.shape) for x in output.class_logits] == [(2, slots * 3, *size) for size in SIZES]
+            assert [tuple(x.shape) for x in output.box_deltas] == [(2, slots * 4, *size) for size in SIZES]
+            if output.objectness:
+                assert [tuple(x.shape) for x in output.objectness] == [(2, slots, *size) for size in SIZES]
         elif head.task == "segmentation":
             assert tuple(output.shape) == (2, 3, *SIZES[0])
             assert head.stride == FEATURES[0].stride

@@ -9,6 +9,7 @@ from trivet.models.heads.flat import FlatHead
 from trivet.models.heads.large_fov import LargeFOVHead
 from trivet.models.heads.pooled import PooledHead
 from trivet.models.heads.semantic import SemanticHead
+from trivet.models.heads.yolo import YoloHead
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "anchor": AnchorHead,
@@ -16,4 +17,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "large_fov": LargeFOVHead,
     "pooled": PooledHead,
     "semantic": SemanticHead,
+    "yolo": YoloHead,
 }

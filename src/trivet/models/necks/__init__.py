@@ -12,6 +12,7 @@ from trivet.models.necks.graph import GraphNeck
 from trivet.models.necks.none import NoNeck
 from trivet.models.necks.pan import pan_layout
 from trivet.models.necks.quad import quad_layout
+from trivet.models.necks.spp_pan import SppPan
 
 NECKS: dict[str, Callable[..., nn.Module]] = {
     "bifpn": partial(GraphNeck, layout=bifpn_layout),
@@ -20,4 +21,5 @@ NECKS: dict[str, Callable[..., nn.Module]] = {
     "none": NoNeck,
     "pan": partial(GraphNeck, layout=pan_layout),
     "quad": partial(GraphNeck, layout=quad_layout),
+    "spp_pan": SppPan,
 }
