@@ -33,11 +33,13 @@ class WeightsFile:
         tensors: Name -> tensor, on the CPU.
         spec: The model they belong to, if the file is one of ours.
         labels: Its classes, if they were written.
+        partial: Whether they are the first layers of a model alone.
     """
 
     tensors: Mapping[str, Tensor]
     spec: ModelSpec | None = None
     labels: LabelMap | None = None
+    partial: bool = False
 
 
 def read_weights(path: str | Path) -> WeightsFile:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trivet.errors import UsageError
+from trivet.models.darknet import is_darknet_file, read_darknet
 from trivet.models.files import WeightsFile, plain_state, read_weights, save_weights
 from trivet.models.layouts import from_classifier, from_effdet, from_lite_package, from_timm
 from trivet.models.model import Model
@@ -18,6 +19,7 @@ __all__ = ["WeightsReport", "load_weights", "save_weights"]
 Labels = LabelMap | Sequence[str]
 
 _OURS = ("backbone.", "head.module.")  # where every network of ours, or a wrapped one, has its first layers
+_COUNTED = ".num_batches_tracked"  # of a batch norm: no weight, and not every layout has it
 _SHOWN = 3
 
 
@@ -26,7 +28,8 @@ class WeightsReport:
     """What `load_weights` did.
 
     Args:
-        layout: Whose names the source had: `trivet`, `effdet`, `timm` or `lite package`.
+        layout: Whose names the source had: `trivet`, `effdet`, `timm`, `darknet` or `lite
+            package`.
         kept: Our names of the tensors taken over as they were.
         mapped: Classes whose rows were copied because both sides know the name.
         initialised: Our names of the tensors left, wholly or for the new classes, as the model started them.
@@ -63,7 +66,7 @@ def load_weights(
     labels: Labels | None = None,
     new_labels: Labels | None = None,
 ) -> WeightsReport:
-    """Fill a model from a file or state dict laid out as ours, effdet's, timm's or the lite packages'.
+    """Fill a model from a file or state dict laid out as ours, effdet's, timm's, darknet's or the lite packages'.
 
     A classification network fills the backbone, and what is made of the layers after it: a pooled head's, where
     they have the same inputs, DeconvNet's; everything else stays as it is. A detector of other classes fills
@@ -72,7 +75,7 @@ def load_weights(
 
     Args:
         model: The model; it changes only if everything fits.
-        source: A state dict, or a file as `read_weights` takes it.
+        source: A state dict, or a file as `read_weights` takes it, or darknet's (`read_darknet`).
         labels: The source's classes in order; `None` = those written in the file, if it is one of ours.
         new_labels: The model's classes in order.
 
@@ -81,10 +84,13 @@ def load_weights(
             labels are not as many as classes.
     """
     if isinstance(source, (str, Path)):
-        file, origin = read_weights(source), str(source)
+        darknet = is_darknet_file(source)
+        file, origin = read_darknet(source, model) if darknet else read_weights(source), str(source)
     else:
+        darknet = False
         file, origin = WeightsFile(plain_state(source, source="the state dict")), "the state dict"
     layout, names = _names(model, file.tensors)
+    layout = "darknet" if darknet else layout
     own = model.state_dict()
     if layout in ("timm", "lite package"):
         names = _without_other_inputs(names, file.tensors, own)
@@ -95,6 +101,8 @@ def load_weights(
     if layout in ("timm", "lite package"):
         given = {name: _as_convolution(tensor, own[name]) for name, tensor in given.items()}
         wanted = {name: own[name] for name in own if name.startswith("backbone.") or name in given}
+    elif file.partial:
+        wanted = {name: own[name] for name in own if name in given}
     else:
         wanted = own
     _check(origin, given, wanted)
@@ -104,7 +112,9 @@ def load_weights(
         kept=tuple(name for name in given if name not in rows.tensors),
         mapped=rows.mapped,
         initialised=tuple(
-            name for name in own if name not in given or (name in rows.tensors and rows.started)
+            name
+            for name in own
+            if (name not in given and not name.endswith(_COUNTED)) or (name in rows.tensors and rows.started)
         ),
         new_classes=rows.started,
         dropped=(*rows.dropped, *(key for key in file.tensors if key not in names)),
@@ -200,7 +210,7 @@ def _as_convolution(given: Tensor, own: Tensor) -> Tensor:
 
 def _check(origin: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     """Raise unless the tensors are those wanted; a batch norm's count of batches may be absent."""
-    missing = [key for key in wanted if key not in given and not key.endswith(".num_batches_tracked")]
+    missing = [key for key in wanted if key not in given and not key.endswith(_COUNTED)]
     left_over = [key for key in given if key not in wanted]
     misshaped = [
         f"{key} is {tuple(given[key].shape)}, wanted {tuple(wanted[key].shape)}"
