@@ -7,10 +7,12 @@ from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec, anchors_xyxy
 from trivet.geometry.box_code import decode, decode_in_cell
 from trivet.geometry.boxes import pairwise_iou
+from trivet.geometry.coverage import best_iou
 from trivet.geometry.grid import AnchorGrid
 from trivet.geometry.pixel_anchors import PixelAnchors
 
 ANCHORS = PixelAnchors(3, (((12, 16), (19, 36)), ((36, 75), (76, 55))), (1.2, 1.1))
+SHAPES = [shape for level in ANCHORS.shapes for shape in level]
 SIZE = (64, 96)
 
 
@@ -95,6 +97,15 @@ def test_nearby_loses_no_anchor_that_overlaps_enough():
     near = grid.nearby(boxes, 0.3)
     for row, overlap in enumerate(pairwise_iou(boxes, grid.anchors_xyxy())):
         assert set((overlap >= 0.3).nonzero()[:, 0].tolist()) <= set(near[row].tolist())
+
+
+def test_coverage_is_that_of_shapes():
+    boxes = torch.tensor([[1.0, 1.0, 20.0, 37.0], [50.0, 9.0, 51.0, 63.0]])
+    found = best_iou(ANCHORS, SIZE, boxes)
+    assert found[0] == pytest.approx(1.0)  # 19 x 36, wherever its centre lies
+    assert found[1] == pytest.approx(
+        max(min(1, w) * min(54, h) / (54 + w * h - min(54, h)) for w, h in SHAPES)
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from trivet.errors import TrainingError
 from trivet.geometry.anchors import AnchorSpec
 from trivet.geometry.grid import AnchorGrid
 from trivet.structures import AnchorOutput, Placement
-from trivet.tasks.decode import Candidates, area_of, check_finite, decode_candidates, select_candidates
+from trivet.tasks.decode import (
+    Candidates,
+    area_of,
+    check_finite,
+    decode_candidates,
+    select_candidates,
+    with_objectness,
+)
 
 SPEC = AnchorSpec(3, 4, octaves=1)
 GRID = AnchorGrid.of_input(SPEC, (64, 64))
@@ -79,3 +86,30 @@ def test_outputs_that_are_not_finite_are_refused(value):
 
 def test_large_half_precision_outputs_are_finite():
     check_finite(AnchorOutput((torch.full((1, 6, 8, 8), 6e4).half(),), (torch.zeros(1, 12, 8, 8).half(),)))
+
+
+def test_scores_of_objects_and_classes_are_multiplied():
+    draw = torch.Generator().manual_seed(0)
+    classes, sure = (torch.randn(2, n, 3, 4, generator=draw).double() * 8 for n in (6, 2))
+    output = AnchorOutput((classes.float(),), (torch.zeros(2, 8, 3, 4),), (sure.float(),))
+    scored = with_objectness(output)
+    wanted = (classes.unflatten(1, (2, 3)).sigmoid() * sure.sigmoid()[:, :, None]).flatten(1, 2)
+    torch.testing.assert_close(scored.class_logits[0].double().sigmoid(), wanted, rtol=1e-4, atol=1e-7)
+    assert scored.objectness == ()
+
+
+def test_extreme_logits_stay_finite_and_ordered():
+    far = torch.tensor([-200.0, -100.0, 0.0, 100.0, 200.0])
+    logits = far.view(1, 5, 1, 1)
+    output = AnchorOutput((logits,), (torch.zeros(1, 4, 1, 1),), (torch.full((1, 1, 1, 1), 150.0),))
+    found = with_objectness(output).class_logits[0].flatten()
+    assert found.isfinite().all()
+    assert found.tolist() == sorted(found.tolist())
+    assert found[:4].tolist() == pytest.approx(
+        far[:4].tolist(), abs=1e-4
+    )  # the surer of the two hardly matters
+
+
+def test_an_output_without_objectness_is_left_alone():
+    output = quiet_output()
+    assert with_objectness(output) is output

@@ -27,7 +27,12 @@ def _step(model, images):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("efficientdet_lite0", {"drop_path": 0.5}), ("semantic_fpn_lite0", {}), ("regnet_small", {})],
+    [
+        ("efficientdet_lite0", {"drop_path": 0.5}),
+        ("semantic_fpn_lite0", {}),
+        ("regnet_small", {}),
+        ("yolov4", {"width": 0.125, "depth": 0.25}),
+    ],
 )
 def test_gradients_and_statistics_are_those_of_plain_training(name, options):
     plain = _model(name, **options)

@@ -9,6 +9,7 @@ from torch import Tensor
 from trivet.errors import UsageError
 from trivet.geometry.anchors import AnyAnchors, SizeHW, level_sizes_hw
 from trivet.geometry.boxes import areas, cxcywh_from_xyxy
+from trivet.geometry.pixel_anchors import PixelAnchors
 
 # COCO's sizes, here in pixels of the network's input: what an object is to the model.
 SIZE_BUCKETS: dict[str, tuple[float, float]] = {
@@ -49,7 +50,8 @@ def best_iou(spec: AnyAnchors, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]
     """Return each box's highest IoU with any anchor of the input.
 
     It is exact and makes no anchors: overlap falls with the distance of the centres, so of the anchors of one
-    shape and level only the one in the cell nearest the box's centre can be the best.
+    shape and level only the one in the cell nearest the box's centre can be the best. Anchors in pixels are compared by
+    shape alone: their box code takes the centre anywhere within a cell.
 
     Args:
         spec: The anchors.
@@ -65,8 +67,11 @@ def best_iou(spec: AnyAnchors, size_hw: SizeHW, boxes_xyxy: Float[Tensor, "n 4"]
         for position, (rows, columns) in enumerate(sizes_hw):
             stride_x, stride_y = size_hw[1] / columns, size_hw[0] / rows
             shapes = part.new_tensor(spec.shapes_at(position, stride_x, stride_y))
-            shared_x = _shared_length(_offset(x, stride_x, columns), width, shapes[:, 0])
-            shared_y = _shared_length(_offset(y, stride_y, rows), height, shapes[:, 1])
+            apart_x, apart_y = _offset(x, stride_x, columns), _offset(y, stride_y, rows)
+            if isinstance(spec, PixelAnchors):
+                apart_x, apart_y = torch.zeros_like(x), torch.zeros_like(y)
+            shared_x = _shared_length(apart_x, width, shapes[:, 0])
+            shared_y = _shared_length(apart_y, height, shapes[:, 1])
             shared = shared_x * shared_y  # (n, shape)
             union = (width * height)[:, None] + shapes.prod(dim=1) - shared
             best_of_levels = best_of_levels.maximum((shared / union).amax(dim=1))

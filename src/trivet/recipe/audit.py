@@ -3,10 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from trivet.data.audit import CHECKS_OF, Audit, audit_dataset
 from trivet.data.dataset import Splits
+from trivet.geometry.anchors import AnyAnchors
 from trivet.recipe.facts import data_facts
 from trivet.recipe.machine import environment
+from trivet.recipe.recipe import Recipe
+from trivet.recipe.run import model_as
 from trivet.report.contents import AuditContents
 from trivet.report.page import write_audit_page
 
@@ -15,11 +20,25 @@ MOST_DECODED = 5000
 
 
 def audit_before_training(
-    splits: Splits, size_hw: tuple[int, int], progress: Callable[[int, int], None] | None = None
+    splits: Splits, recipe: Recipe, progress: Callable[[int, int], None] | None = None
 ) -> Audit:
-    """Audit a data set that is about to be trained on, pictures included where they are few."""
+    """Audit a data set that is about to be trained on by a recipe, pictures included where they are few."""
     few = sum(len(dataset) for dataset in splits.given) <= MOST_DECODED
-    return audit_dataset(splits, size_hw=size_hw, look_at_images=few, progress=progress)
+    return audit_dataset(
+        splits,
+        size_hw=recipe.model.size_hw,
+        anchors=_anchors_of(recipe, classes=len(splits.labels)),
+        look_at_images=few,
+        progress=progress,
+    )
+
+
+def _anchors_of(recipe: Recipe, *, classes: int) -> AnyAnchors | None:
+    """Return the anchors of a recipe's detector; the model is made of shapes alone."""
+    if recipe.task.kind != "detection":
+        return None
+    with torch.device("meta"):
+        return model_as(recipe.model.model_copy(update={"pretrained": False}), classes=classes).anchor_spec
 
 
 def write_audit(

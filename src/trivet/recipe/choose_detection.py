@@ -21,6 +21,7 @@ from trivet.recipe.choose_common import (
 from trivet.recipe.draft import Draft
 from trivet.recipe.fingerprint import Fingerprint, boxes_at_input, fingerprint
 from trivet.recipe.machine import Machine
+from trivet.recipe.recipe import Chosen
 
 COMFORTABLE_SIDE = 32.0
 """Pixels at the network's input that a typical object of the classes with the smallest ones should have."""
@@ -95,16 +96,12 @@ def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
         draft: Has a size by now.
         boxes_wh: Widths and heights of the training boxes in pixels of the network's input.
     """
-    if (
-        draft.has("model.options")
-        or isinstance(draft.values.get("model.pretrained"), str)
-        or not len(boxes_wh)
-    ):
+    if isinstance(draft.values.get("model.pretrained"), str) or not len(boxes_wh):
         return
     if _head_of(draft) == "yolo":
-        shapes = propose_shapes(boxes_wh, COCO_ANCHORS)
-        if shapes.shapes != COCO_ANCHORS:
-            draft.offer("model.options", {"anchors": shapes.shapes}, shapes.reason)
+        _choose_shapes(draft, boxes_wh)
+        return
+    if draft.has("model.options"):
         return
     own = zoo_entry(str(draft.values["model.name"])).options if draft.has("model.name") else {}
     spec = AnchorSpec(
@@ -115,6 +112,19 @@ def choose_anchors(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
         return
     options = {"anchor_scale": proposal.spec.scale, "anchor_ratios": proposal.spec.ratios}
     draft.offer("model.options", options, proposal.reason)
+
+
+def _choose_shapes(draft: Draft, boxes_wh: Float[Tensor, "n 2"]) -> None:
+    """Choose the anchors of a YOLO head, unless they were given; other options of the model may have been."""
+    given = draft.values.get("model.options", {})
+    if "anchors" in given or "levels" in given:
+        return
+    shapes = propose_shapes(boxes_wh, COCO_ANCHORS)
+    if shapes.shapes == COCO_ANCHORS:
+        return
+    draft.values["model.options"] = {**given, "anchors": shapes.shapes}
+    by = draft.chosen["model.options"].by if given else "automatic"
+    draft.chosen["model.options"] = Chosen(by=by, why=f"anchors: {shapes.reason}")
 
 
 def _head_of(draft: Draft) -> str:

@@ -72,7 +72,7 @@ def fit(
     weights = None if origin is None else weights_file(origin)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = default_listeners(made, splits, folder) if listeners is None else listeners
-    audit = audit_before_training(splits, made.model.size_hw)
+    audit = audit_before_training(splits, made)
     write_json(folder.findings, audit.to_json())
     plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
     watched = train_watched(replace(plan, seconds_before=time.monotonic() - began), prove=prove)
@@ -94,7 +94,7 @@ def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> F
     splits = read_splits(made.data, seed=made.train.seed, task=made.task.kind)
     assert splits.val is not None, "a run is prepared with a validation split"
     shown = default_listeners(made, splits, folder) if listeners is None else listeners
-    audit = audit_before_training(splits, made.model.size_hw)
+    audit = audit_before_training(splits, made)
     write_json(folder.findings, audit.to_json())
     watched = train_watched(
         Plan(made, folder, splits.train, splits.val, resume=folder.checkpoint.is_file(), listeners=shown)
