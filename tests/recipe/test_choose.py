@@ -88,6 +88,42 @@ def test_anchors_that_fit_are_left_and_given_ones_stay():
     assert chosen(boxes_wh=[]).model.options == {}
 
 
+YOLO = {"model__name": "yolov4"}
+CELLS_WH = [(20.0, 21.0)] * 40 + [(14.0, 12.0)] * 20 + [(40.0, 38.0)] * 20
+
+
+def test_yolo_gets_the_shapes_of_the_boxes():
+    recipe = chosen(boxes_wh=CELLS_WH, **YOLO)
+    shapes = recipe.model.options["anchors"]
+    assert len(shapes) == 9
+    assert {(20.0, 21.0), (14.0, 12.0), (40.0, 38.0)} == set(shapes)
+    assert recipe.chosen["model.options"].by == "automatic"
+    assert "clusters of the boxes with 1.00" in recipe.chosen["model.options"].why
+
+
+def test_yolo_starts_from_nothing_and_keeps_its_own_losses():
+    recipe = chosen(**YOLO)
+    assert (recipe.model.pretrained, recipe.task.options) == (False, {})
+    assert "no ImageNet weights of cspdarknet53_mish" in recipe.chosen["model.pretrained"].why
+    assert recipe.train.backbone_lr == recipe.train.lr < chosen().train.lr
+
+
+def test_yolos_other_options_leave_room_for_its_shapes():
+    recipe = chosen(boxes_wh=CELLS_WH, model__options={"width": 0.25}, **YOLO)
+    assert recipe.model.options["width"] == 0.25
+    assert len(recipe.model.options["anchors"]) == 9
+    assert recipe.chosen["model.options"].by == "given"
+    given = {"anchors": ((10.0, 10.0),) * 3}
+    assert chosen(boxes_wh=CELLS_WH, model__options=given, **YOLO).model.options == given
+    assert chosen(boxes_wh=CELLS_WH, model__pretrained="yolov4.weights", **YOLO).model.options == {}
+    assert chosen(boxes_wh=[], **YOLO).model.options == {}
+
+
+def test_a_yolo_head_of_parts_gets_them_too():
+    parts = {"model__backbone": "resnet18", "model__head": "yolo"}
+    assert len(chosen(boxes_wh=CELLS_WH, **parts).model.options["anchors"]) == 9
+
+
 def test_weights_of_a_whole_detector_keep_their_anchors():
     assert chosen(boxes_wh=[(14.0, 14.0)], model__pretrained="detector.pth").model.options == {}
 

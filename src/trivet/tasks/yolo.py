@@ -42,8 +42,8 @@ class YoloTask:
         ignore_score: Only boxes with a class of at least this probability, 0-1, are let off so (0.25 in darknet).
         box_loss: `ciou` (1 - CIoU) or `giou`, a name of `OVERLAPS`.
         box_weight: Factor of the box loss. Not darknet's `iou_normalizer` of 0.07, which scales a gradient that is taken
-            by the box's place in the image: by the outputs t, through sigmoid and cell, the same pull on centres is that
-            of a weight of about 5.
+            by the box's place in the image, without the slopes of sigmoid and cell: at 608 pixels its pull on centres is
+            that of a weight of 5 (coarsest level) to 18 (finest).
         class_weight: Factor of the class loss (`cls_normalizer`).
         objectness_weight: Factor of the objectness loss (`obj_normalizer`).
         label_smoothing: Of the class targets, 0-1: e becomes the target e / 2 or 1 - e / 2.
