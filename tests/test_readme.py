@@ -1,4 +1,4 @@
-"""The examples of README, then those of the page on training, run as they are printed, in one empty folder."""
+"""The examples of README, then those of the pages on training and boxes, run as they are printed, in one empty folder."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-PAGES = (README, README.parent / "docs" / "training.md")
+PAGES = (README, *(README.parent / "docs" / name for name in ("training.md", "detection.md")))
 EXAMPLES = [
     code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 ]

@@ -26,7 +26,7 @@ OVERLAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ciou": matched_ciou,
 
 # A box at most 62.5 times its anchor: beyond, exp() of an untrained head overflows.
 _MOST_LOG = math.log(1000 / 16)
-_MOST_PAIRS = 1 << 21  # (anchor, object) pairs compared at once: 32 MB for the corners of as many
+_MOST_PAIRS = 1 << 19  # (anchor, object) pairs compared at once: 4 MB for each corner of as many
 
 
 class YoloTask:
@@ -193,13 +193,13 @@ class YoloTask:
         likely = torch.cat(classes, dim=1)[..., 0].float().sigmoid() > self.ignore_score  # (b, a)
         codes = [_in_grid_order(deltas.unflatten(1, (grid.spec.per_cell, 4))) for deltas in output.box_deltas]
         box_deltas = torch.cat(codes, dim=1).float()  # (b, a, 4)
-        numbers = torch.arange(grid.count, device=box_deltas.device)
+        numbers = torch.arange(box_deltas.shape[:2].numel(), device=box_deltas.device)
+        boxes = grid.decode(box_deltas.flatten(0, 1), numbers, most_log=_MOST_LOG).view_as(box_deltas)
         met = torch.zeros_like(likely)
-        for image in range(truth.images):
-            objects = truth.boxes_xyxy[truth.image == image]
+        counts = torch.bincount(truth.image, minlength=truth.images).tolist()  # objects lie image by image
+        for image, objects in enumerate(truth.boxes_xyxy.split(counts)):
             if len(objects):
-                boxes = grid.decode(box_deltas[image], numbers, most_log=_MOST_LOG)
-                met[image] = _best_iou(boxes, objects) > self.ignore_threshold
+                met[image] = _best_iou(boxes[image], objects) > self.ignore_threshold
         return met & likely
 
     def _class_loss(self, output: AnchorOutput, assigned: Assignment, grid: AnchorGrid) -> Tensor:
