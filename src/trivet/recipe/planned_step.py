@@ -207,9 +207,12 @@ def _truth(batch: Batch) -> list[Tensor]:
 
 
 def _batch_of(recipe: Recipe, task: str, classes: int, count: int, boxes: int) -> Batch:
-    """Make a batch: fake images, real truth."""
+    """Make a batch: fake images, or random ones where the step is taken for real, and real truth."""
     height, width = recipe.model.size_hw
     images = torch.empty(count, 3, height, width, dtype=torch.uint8)
+    if type(images) is Tensor:
+        # Pictures of one colour leave batch norms nothing to divide by, and gradients overflow layer by layer.
+        images.random_(0, 256)
     with unset_fake_temporarily():
         targets: Any
         if task == "detection":
