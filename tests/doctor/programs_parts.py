@@ -35,10 +35,10 @@ class Pairs(torch.utils.data.Dataset):
     def __getitem__(self, i):
         g = torch.Generator().manual_seed(i)
         r, c = torch.randint(0, 8, (2,), generator=g).tolist()
-        mask = torch.zeros(4, 16, 16)  # HERE
+        mask = torch.zeros(4, 16, 16)
         mask[1, r:r + 8, c:c + 8] = 1
         mask[2, r + 2:r + 5, c + 2:c + 5] = 1
-        mask[0] = 1 - mask[1:].amax(0)
+        mask[0] = 1 - mask[1:].amax(0)  # HERE
         return torch.randn(2, 16, 16, generator=g) + mask[1:3], mask
 """
         + MAPS,
