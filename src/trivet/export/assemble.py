@@ -10,7 +10,7 @@ from trivet.export.box_nodes import add_candidates, add_suppression
 from trivet.export.facts import IMAGE, OUTPUTS, ExportFacts
 from trivet.export.graph import IR_VERSION, OPSET, Graph, Shape, described
 from trivet.export.letterbox_nodes import add_letterbox
-from trivet.export.network import IMAGES
+from trivet.export.network import IMAGES, with_products
 from trivet.export.pixel_nodes import add_masks
 from trivet.models.model import Model
 from trivet.tasks.box_task import BoxTask
@@ -81,6 +81,7 @@ def assemble(
     candidates: tuple[str, ...] = ()
     if isinstance(task, BoxTask):
         levels = len(outputs) // 2
+        network = with_products(network, outputs[:levels])
         found = add_candidates(
             after,
             outputs[:levels],

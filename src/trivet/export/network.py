@@ -4,13 +4,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from trivet.export.graph import IR_VERSION, OPSET
@@ -73,6 +73,58 @@ def export_network(model: Model, size_hw: tuple[int, int]) -> ModelProto:
     return proto
 
 
+def with_products(network: ModelProto, outputs: Sequence[str]) -> ModelProto:
+    """Return a network whose outputs of these names are made by a product of matrices where a 1x1 convolution made them.
+
+    It says the same. But whoever wants the channels last gets them as they are computed: the two transpositions around
+    what was the convolution's result cancel, and a runtime that convolves in blocks of channels has nothing to undo.
+    """
+    result = ModelProto()
+    result.CopyFrom(network)
+    weights = {item.name: item for item in result.graph.initializer}
+    nodes: list[NodeProto] = []
+    for node in result.graph.node:
+        if node.output[0] in outputs and _is_pointwise(node, weights):
+            nodes += _product(node, weights)
+        else:
+            nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    _replace(result.graph.node, nodes)
+    _replace(result.graph.initializer, [item for name, item in weights.items() if name in used])
+    return result
+
+
+def _is_pointwise(node: NodeProto, weights: dict[str, TensorProto]) -> bool:
+    """Whether a node is a convolution of single pixels with constant weights and a bias."""
+    constant = len(node.input) == 3 and all(name in weights for name in node.input[1:])
+    if node.op_type != "Conv" or not constant:
+        return False
+    options = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    plain = options.get("group", 1) == 1 and not any(options.get("pads", ()))
+    return plain and set(options.get("strides", ())) <= {1} and set(weights[node.input[1]].dims[2:]) == {1}
+
+
+def _product(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeProto]:
+    """Return the nodes for a 1x1 convolution; the matrix goes to the weights, unless another level's layer is the same."""
+    name, (maps, weight, bias) = node.output[0], node.input
+    matrix = f"{weight}/matrix"
+    if matrix not in weights:
+        kernel = numpy_helper.to_array(weights[weight])[:, :, 0, 0]
+        weights[matrix] = numpy_helper.from_array(np.ascontiguousarray(kernel.T), matrix)
+    rows, product, said = (f"{name}/{step}" for step in ("rows", "product", "said"))
+    return [
+        helper.make_node("Transpose", [maps], [rows], perm=[0, 2, 3, 1]),
+        helper.make_node("MatMul", [rows, matrix], [product]),
+        helper.make_node("Add", [product, bias], [said]),
+        helper.make_node("Transpose", [said], [name], name=node.name, perm=[0, 3, 1, 2]),
+    ]
+
+
+def _replace(field: Any, items: Sequence[Any]) -> None:
+    del field[:]
+    field.extend(items)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints, logs and warns of its own doings."""
@@ -123,19 +175,15 @@ def _simplify(proto: ModelProto) -> None:
         elif node.op_type == "MaxPool":
             _shrink_window(node, shapes)
         nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(_used(nodes, [item.name for item in graph.output]))
+    _replace(graph.node, _used(nodes, [item.name for item in graph.output]))
     names = {name for node in graph.node for name in node.input}
-    kept = [item for item in graph.initializer if item.name in names]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _replace(graph.initializer, [item for item in graph.initializer if item.name in names])
     known = [
         item
         for item in graph.value_info
         if item.name in {name for node in graph.node for name in node.output}
     ]
-    del graph.value_info[:]
-    graph.value_info.extend(known)
+    _replace(graph.value_info, known)
 
 
 def _sides(item: Any) -> tuple[int, ...]:
