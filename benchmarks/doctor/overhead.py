@@ -1,6 +1,7 @@
 """Slow-down and memory of a training step under the doctor, on three models.
 
     python benchmarks/doctor/overhead.py [--seconds 60] [--families 8] [--threads 1] [--clock wall|processor] [--only MODEL ...]
+        [--keep-memory]
     python benchmarks/doctor/overhead.py --fixed
 
 Three forks of one process train the same model: plain, watched, and plain again. They work in turn, each for a block of
@@ -11,6 +12,8 @@ lives: the seconds are shared by several families of three forks, and the spread
 watches of the data may take before they are held to a share. That is told apart, in seconds. What is measured is the
 rest of a long training, recorded steps included: `median` is that of the families, `whole` the time of all blocks together.
 Processor time, on a machine that others use, leaves out waiting, not what they do to the caches.
+glibc gives memory back to the system, or not, by what was allocated before: `--keep-memory` has all forks keep what they free,
+so that they differ by the doctor alone.
 With `--fixed`: microseconds that watching adds to a step that hardly computes, long after everything that is done once;
 the same for every model. Results with date and machine are kept in `overhead.md`.
 """
@@ -32,6 +35,7 @@ from torchvision.models import resnet18
 from trivet.doctor.probe.session import DENSE_STEPS
 from trivet.doctor.watch import watch
 from trivet.models.build import build_model
+from trivet.train.allocator import keep_freed_memory
 
 Step = Callable[[], None]
 
@@ -235,12 +239,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="MODEL")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="no fork gives freed memory back to the system"
+    )
     parser.add_argument("--fixed", action="store_true", help="only what a step of next to nothing takes more")
     given = parser.parse_args()
     if given.fixed:
         torch.set_num_threads(1)
         print("a step takes {:.0f} us plain, and {:.1f} us more when watched".format(*fixed_cost()))
         return
+    if given.keep_memory:
+        keep_freed_memory()
     torch.set_num_threads(given.threads)  # threads themselves are begun in the forks
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, torch {torch.__version__}\n")
     print(

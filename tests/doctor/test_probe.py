@@ -427,6 +427,14 @@ def test_of_a_short_training_many_steps_are_looked_at(hardly_looks, monkeypatch)
     assert [step for step in looked if step > 72] == [step for step in range(73, 140) if step % 3 == 0]
 
 
+def test_recorded_steps_are_ever_further_apart(monkeypatch):
+    monkeypatch.setattr(session_module, "INTERVAL_GROWTH", 1.0)
+    monkeypatch.setattr(session_module, "BUDGET", 1e9)
+    with Probe() as probe:
+        trained_under(probe, 500)
+    assert [step.step for step in probe.recorded if step.step >= 20] == [20, 71, 122, 195, 318]
+
+
 def test_what_only_looking_needs_is_off_in_quiet_steps_and_on_for_an_evaluation(hardly_looks):
     backward, loss, teacher = torch.autograd.backward, F.cross_entropy, Rested()
     seen = []

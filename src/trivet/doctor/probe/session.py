@@ -29,6 +29,9 @@ MOST_STRIDE = 51
 """Steps at rest of which one is looked at, at most."""
 STRIDE_GROWTH = 0.01
 """By how much that may grow with each step: of a short training many are looked at."""
+INTERVAL_GROWTH = 0.01
+"""By how much recorded steps are further apart with each step: each changes classes, and Python gives up caching what it
+looks up in a class that was changed a thousand times."""
 CLOSE_LOOK = 5
 """Steps that are recorded after something unusual, once a run."""
 MOST_FAULTS = 8
@@ -306,7 +309,8 @@ class Session:
         )  # which waiting for data, or for others, does not add to
         seconds = max(passed / (self.steps - self._dense), 1e-6)
         wanted = (self.spent - self._spent_before) / (BUDGET * seconds)
-        self._interval = max(FIRST_INTERVAL, min(_odd(wanted), 2 * self._interval + 1))
+        least = max(FIRST_INTERVAL, _odd(INTERVAL_GROWTH * self.steps))
+        self._interval = max(least, min(_odd(wanted), 2 * self._interval + 1))
         if not any(busy() for busy in self.busy):
             most = min(float(MOST_STRIDE), 1 + STRIDE_GROWTH * self.steps)
             self._stride = _odd(min(most, LOOK_SECONDS / (BUDGET * seconds)))
