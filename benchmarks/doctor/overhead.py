@@ -76,7 +76,7 @@ def detector() -> tuple[nn.Module, Step]:
     return model, step
 
 
-CASES = {"mlp": (mlp, 4000), "resnet18": (resnet, 10), "efficientdet_lite0": (detector, 5)}
+CASES = {"mlp": (mlp, 4000), "resnet18": (resnet, 250), "efficientdet_lite0": (detector, 5)}
 """Name -> what makes the model and its step, and steps of warming up after the dense ones."""
 BLOCK = 0.5
 """Seconds of a block."""
