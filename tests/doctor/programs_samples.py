@@ -611,6 +611,32 @@ for _ in range(4):
         F.cross_entropy(model(images), maps).backward()
         optimizer.step()
 """,
+    "a loss at each depth, one backward after the other": """
+class Exits(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(8 if i else 3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+                nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            )
+            for i in range(5)
+        )
+        self.heads = nn.ModuleList(nn.Linear(8, 4) for _ in range(5))
+    def forward(self, images):
+        maps, answers = images, []
+        for part, head in zip(self.parts, self.heads):
+            maps = part(maps)
+            answers.append(head(maps.mean((2, 3))))
+        return answers
+model = Exits()
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+for images, target in batches(4):
+    optimizer.zero_grad()
+    for answer in model(images):
+        F.cross_entropy(answer, target).backward(retain_graph=True)
+    optimizer.step()
+""",
     "a teacher in the optimizer of nobody": ADAM
     + """
 teacher = copy.deepcopy(model)

@@ -231,6 +231,7 @@ class BackwardTrace:
     Args:
         foreign_leaves: Walked graphs with a leaf that is no parameter, as the input of an adversarial attack.
         sizes: Step and count of nodes of the walked graphs.
+        leaves: How many leaves each of these graphs has.
         stale, stale_step: Operations of earlier steps in the graph last walked, and the step of that walk.
         stale_place: The line that made what is carried over from an earlier step.
         overtaken: Where an optimizer has moved weights of the graph last walked after its loss was made.
@@ -244,6 +245,7 @@ class BackwardTrace:
     squashing: int = 0
     foreign_leaves: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    leaves: list[int] = field(default_factory=list)
     stale: int = 0
     stale_step: int = 0
     stale_place: Place | None = None

@@ -327,8 +327,14 @@ def _growing_graph(trace: Trace) -> Iterator[Finding]:
 def _growing_within_steps(trace: Trace) -> Iterator[Finding]:
     """Backward passes of one step each of which goes through all those before it, as of chunks of a long sequence."""
     steps: dict[int, list[int]] = {}
-    for step, size in trace.backward.sizes:
+    reached: dict[int, set[int]] = {}
+    for (step, size), leaves in zip(trace.backward.sizes, trace.backward.leaves, strict=False):
         steps.setdefault(step, []).append(size)
+        reached.setdefault(step, set()).add(leaves)
+    if any(
+        len(counts) > 1 for counts in reached.values()
+    ):  # outputs of ever deeper layers, not the same ones again
+        return
     long = [sizes for sizes in steps.values() if len(sizes) >= CHUNKS]
     growing = [sizes for sizes in long if all(b - a >= 0.5 * sizes[0] for a, b in pairwise(sizes))]
     if len(growing) < 2 or len(growing) < len(long):

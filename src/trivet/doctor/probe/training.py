@@ -169,6 +169,7 @@ class TrainingWatch(ScalingWatch):
                 trace.overtaken = self._overtaken(losses, graph)
                 if len(trace.sizes) < MOST_SIZES:
                     trace.sizes.append((self.session.steps, graph.size))
+                    trace.leaves.append(len(graph.leaves))
                 trace.nodes = max(trace.nodes, graph.size)
                 trace.squashing = max(trace.squashing, graph.squashing)
                 if not trace.loss_operations:
