@@ -427,6 +427,13 @@ def test_of_a_short_training_many_steps_are_looked_at(hardly_looks, monkeypatch)
     assert [step for step in looked if step > 72] == [step for step in range(73, 140) if step % 3 == 0]
 
 
+def test_no_step_is_quiet_while_anomalies_are_looked_for(hardly_looks):
+    with torch.autograd.set_detect_anomaly(True), Probe(trace_first_step=False) as probe:
+        trained_under(probe, 100)
+        assert probe.session.resting
+        assert not probe.session.quiet
+
+
 def test_recorded_steps_are_ever_further_apart(monkeypatch):
     monkeypatch.setattr(session_module, "INTERVAL_GROWTH", 1.0)
     monkeypatch.setattr(session_module, "BUDGET", 1e9)

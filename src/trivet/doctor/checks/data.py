@@ -238,7 +238,9 @@ def overlapping_labels(trace: Trace) -> Iterator[Finding]:
         if loss.trained and loss.function == "cross_entropy" and loss.overfull >= 2:
             yield Finding(
                 "overlapping-labels",
-                "error",
+                "error"
+                if len(loss.target_shape) > 2
+                else "warning",  # of samples some want several on purpose
                 f"{loss.function} was given targets of which several classes hold at once, in {loss.overfull} of "
                 f"{loss.examined} calls: their shares add up to {loss.largest_sum:.3g}",
                 where(part_made_at(trace, "target", "mask", "masks", "labels") or loss.place, loss.function),

@@ -106,6 +106,7 @@ class Probe:
         self._patches.wrap(torch.jit, "script", self._wrap_script)
         self.session.on_rest += [self._patches.rest, self.modules.rest, self.training.rest]
         self.session.on_wake += [self.modules.wake, self._patches.wake, self.training.resume]
+        self.session.busy.append(torch.is_anomaly_enabled)  # a backward that fails then is to be explained
         self.session.on_doze.append(self._patches.doze)
         self.session.on_stir.append(self._patches.stir)
         self.training.before_step.append(self._before_step)
