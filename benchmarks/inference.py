@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import effdet
@@ -39,9 +40,11 @@ from trivet.export.network import export_network
 from trivet.export.quantise import quantise_network
 from trivet.export.reading import OnnxFile, check_file, open_onnx
 from trivet.models.build import build_model
+from trivet.models.kernels import held
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
-from trivet.recipe.predict import find_images, predict
+from trivet.recipe.backends import TorchBackend
+from trivet.recipe.predict import find_images
 from trivet.recipe.recipe import make_recipe
 from trivet.recipe.run_folder import Run, RunFolder
 from trivet.structures import LabelMap, Sample
@@ -50,6 +53,7 @@ from trivet.train.allocator import keep_freed_memory
 
 CLASSES = 90
 Side = Callable[[Path], object]
+HELD = ExitStack()  # a model is held as long as its process lasts
 
 
 def effdet_side(name: str, size: int, state: dict, model: Model) -> Side:
@@ -107,7 +111,10 @@ def write_files(name: str, size: int, folder: Path, calibration: list[Path], sta
 
 
 def side_of(kind: str, given: argparse.Namespace) -> Side:
-    """Return what predicts one image, file to boxes: `effdet`, `torch`, or the path of an exported file."""
+    """Return what predicts one image, file to boxes: `effdet`, `torch`, or the path of an exported file.
+
+    `torch` holds the model for all images, as `trivet predict` does.
+    """
     (name, size), rarer = given.model, given.rarer
     model, state = build_model(name, classes=CLASSES).eval(), random_state(name, rarer)
     if kind == "effdet":
@@ -122,7 +129,9 @@ def side_of(kind: str, given: argparse.Namespace) -> Side:
         DetectionTask(CLASSES, model.anchor_spec),
     )
     run = Run(RunFolder(Path()), make_recipe(values), labels, model, task)
-    return lambda path: list(predict(run, [path], threshold=0.0, batch=1))
+    backend = TorchBackend(run)
+    HELD.enter_context(held(run.model))
+    return lambda path: backend.predict([read_image(path)])
 
 
 def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> tuple[float, float]:

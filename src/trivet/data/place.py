@@ -151,10 +151,9 @@ def _onto(
     part = pixels[source[1] : source[3], source[0] : source[2]]
     left, top, right, bottom = target
     if target != (0, 0, canvas.shape[1], canvas.shape[0]):
-        if isinstance(fill, tuple) and len(set(fill)) == 1:
-            fill = fill[0]  # NumPy writes one number many times as fast as three by turns
-        canvas[:top], canvas[bottom:] = fill, fill
-        canvas[top:bottom, :left], canvas[top:bottom, right:] = fill, fill
+        row = np.full(canvas.shape[1:], fill, canvas.dtype)  # NumPy copies rows; colours it writes one by one
+        canvas[:top], canvas[bottom:] = row, row
+        canvas[top:bottom, :left], canvas[top:bottom, right:] = row[:left], row[right:]
     room = canvas[top:bottom, left:right]
     if shrinking == "quick":
         part = _shrunk_by_halves(part, room.shape[:2])

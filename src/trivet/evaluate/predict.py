@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from trivet.models.kernels import held
 from trivet.structures import Batch, Detections, Placement, PredictionTable
 
 
@@ -44,7 +45,7 @@ def predict_dataset(
     model.to(device).to(memory_format=torch.channels_last)
     image_ids: list[int] = []
     found: list[Detections] = []
-    with _evaluating(model):
+    with _evaluating(model), held(model):
         for batch in loader:
             image_ids += batch.image_ids.tolist()
             found += _predict_batch(model, task, batch, device)

@@ -15,6 +15,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.drop import DropPath
 from timm.layers.norm_act import BatchNormAct2d
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual, SqueezeExcite
+from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
 from trivet.errors import UsageError, unknown_name
@@ -34,6 +35,7 @@ INVERTED_RESIDUAL: TypeAlias = InvertedResidual
 DEPTHWISE_SEPARABLE: TypeAlias = DepthwiseSeparableConv
 SQUEEZE: TypeAlias = SqueezeExcite
 DROP_PATH: TypeAlias = DropPath
+FEATURES_OF_EFFICIENTNET: TypeAlias = EfficientNetFeatures  # runs conv_stem, then bn1, then its blocks
 
 _COARSEST_LEVEL = 5  # nearly every network of timm ends at stride 32
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")

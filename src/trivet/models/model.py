@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trivet.errors import UsageError
 from trivet.geometry.anchors import AnchorSpec, AnyAnchors
 from trivet.geometry.pixel_anchors import PixelAnchors
+from trivet.models.kernels.pixels import normalise_rows
 from trivet.models.padding import cut_back, pad_to_multiple
 from trivet.models.spec import ModelSpec
 from trivet.structures import TASKS, TaskName
@@ -86,11 +87,11 @@ class Model(nn.Module):
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return 0-255 images as `forward` takes them: float32, mean 0, in the memory format they came in."""
-        pixels = images.float()
         mean, std = self.mean * 255, self.std * 255
-        last = pixels.permute(0, 2, 3, 1)
+        last = images.permute(0, 2, 3, 1)
         if last.is_contiguous():  # whole rows at a time: three channels are too few for a loop of their own
-            width = images.shape[3]
-            last.view(*last.shape[:2], -1).sub_(mean.repeat(width)).div_(std.repeat(width))
-            return pixels
-        return pixels.sub_(mean.view(1, 3, 1, 1)).div_(std.view(1, 3, 1, 1))
+            count, height, width, _ = last.shape
+            rows = last.reshape(count * height, -1)
+            pixels = normalise_rows(rows, mean.repeat(width), std.repeat(width))
+            return pixels.view(last.shape).permute(0, 3, 1, 2)
+        return images.float().sub_(mean.view(1, 3, 1, 1)).div_(std.view(1, 3, 1, 1))

@@ -11,6 +11,7 @@ from trivet.data.dataset import Dataset
 from trivet.errors import UsageError
 from trivet.evaluate.classification import evaluate_classification
 from trivet.evaluate.classification_scores import ClassificationScores
+from trivet.models.kernels import held
 from trivet.models.model import Model
 from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_loader
 from trivet.recipe.run_folder import AnyTask, Run, write_json
@@ -70,11 +71,12 @@ def predicted_classes(run: Run, dataset: Dataset) -> Iterator[ClassScores]:
     assert isinstance(run.task, ClassificationTask), "the caller takes the assessor of its task"
     device = torch.device(run.recipe.machine.accelerator)
     model = run.model.to(device).to(memory_format=torch.channels_last).eval()
-    for batch in run_loader(run, dataset):
-        images = model.normalise(batch.images.to(device, memory_format=torch.channels_last))
-        size_hw = (images.shape[2], images.shape[3])
-        for found in run.task.predict(model(images), size_hw, placements=batch.placements):
-            yield ClassScores(found.scores.cpu())
+    with held(model):
+        for batch in run_loader(run, dataset):
+            images = model.normalise(batch.images.to(device, memory_format=torch.channels_last))
+            size_hw = (images.shape[2], images.shape[3])
+            for found in run.task.predict(model(images), size_hw, placements=batch.placements):
+                yield ClassScores(found.scores.cpu())
 
 
 def _rows(dataset: Dataset, scores: np.ndarray, labels: LabelMap) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from trivet.errors import UsageError
 from trivet.evaluate.mask_counts import SegmentationCounts
 from trivet.evaluate.segmentation import evaluate_segmentation
 from trivet.evaluate.segmentation_scores import ImageMask, SegmentationScores
+from trivet.models.kernels import held
 from trivet.models.model import Model
 from trivet.recipe.assessment import GALLERY_EACH, Assessment, MeanLosses, run_loader
 from trivet.recipe.run_folder import AnyTask, Run
@@ -91,18 +92,19 @@ def predicted_masks(run: Run, dataset: Dataset) -> Iterator[tuple[int, MaskScore
     device = torch.device(run.recipe.machine.accelerator)
     model = run.model.to(device).to(memory_format=torch.channels_last).eval()
     index = 0
-    for batch in run_loader(run, dataset):
-        images = model.normalise(batch.images.to(device, memory_format=torch.channels_last))
-        output = model(images)
-        size_hw = (images.shape[2], images.shape[3])
-        if run.crf is None:
-            masks = iter(run.task.predict(output, size_hw, placements=batch.placements))
-        else:
-            whole = run.task.probabilities(output, size_hw, placements=batch.placements)
-            masks = (refine(one, dataset.image(index + at), run.crf) for at, one in enumerate(whole))
-        for at, found in enumerate(masks):
-            yield index + at, MaskScores(found.labels.cpu(), found.scores.cpu())
-        index += len(batch)
+    with held(model):
+        for batch in run_loader(run, dataset):
+            images = model.normalise(batch.images.to(device, memory_format=torch.channels_last))
+            output = model(images)
+            size_hw = (images.shape[2], images.shape[3])
+            if run.crf is None:
+                masks = iter(run.task.predict(output, size_hw, placements=batch.placements))
+            else:
+                whole = run.task.probabilities(output, size_hw, placements=batch.placements)
+                masks = (refine(one, dataset.image(index + at), run.crf) for at, one in enumerate(whole))
+            for at, found in enumerate(masks):
+                yield index + at, MaskScores(found.labels.cpu(), found.scores.cpu())
+            index += len(batch)
 
 
 def mask_name(name: str, index: int) -> str:

@@ -54,7 +54,7 @@ class TorchBackend:
     )
 
     def __post_init__(self) -> None:
-        self.run.model.to(self.device).eval()
+        self.run.model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @property
     def task(self) -> TaskName:
@@ -73,7 +73,7 @@ class TorchBackend:
             return []
         run, size_hw = self.run, self.run.recipe.model.size_hw
         batch = collate([self._placed(image) for image in images])
-        output = run.model(run.model.normalise(batch.images.to(self.device)))
+        output = run.model(run.model.normalise(batch.images.to(self.device, memory_format=torch.channels_last)))
         if run.crf is not None and isinstance(run.task, SegmentationTask):
             whole = run.task.probabilities(output, size_hw, placements=batch.placements)
             return [refine(one, image, run.crf) for one, image in zip(whole, images, strict=True)]

@@ -1,6 +1,7 @@
 """The verb `predict`: images -> boxes, masks or classes."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from trivet.data.images import read_image
 from trivet.errors import DataError, UsageError
+from trivet.models.kernels import held
 from trivet.recipe.ahead import ahead
 from trivet.recipe.backends import Backend, Found, TorchBackend, choose_backend, onnx_backend
 from trivet.recipe.run_folder import Run, load_run
@@ -118,15 +120,17 @@ def _predictions(
     backend: Backend, paths: Sequence[Path], threshold: float, batch: int
 ) -> Iterator[ImagePrediction]:
     parts = [paths[start : start + batch] for start in range(0, len(paths), batch)]
-    for part, read in zip(parts, ahead(_read_all, parts, workers=1, waiting=1), strict=True):
-        pixels = [item for item in read if isinstance(item, np.ndarray)]
-        found = iter(backend.predict(pixels))
-        for path, item in zip(part, read, strict=True):
-            if isinstance(item, str):
-                yield ImagePrediction(path, (0, 0), None, item)
-                continue
-            height, width = item.shape[:2]
-            yield ImagePrediction(path, (height, width), _worth_showing(next(found), threshold), pixels=item)
+    with held(backend.run.model) if isinstance(backend, TorchBackend) else nullcontext():
+        for part, read in zip(parts, ahead(_read_all, parts, workers=1, waiting=1), strict=True):
+            pixels = [item for item in read if isinstance(item, np.ndarray)]
+            found = iter(backend.predict(pixels))
+            for path, item in zip(part, read, strict=True):
+                if isinstance(item, str):
+                    yield ImagePrediction(path, (0, 0), None, item)
+                    continue
+                height, width = item.shape[:2]
+                shown = _worth_showing(next(found), threshold)
+                yield ImagePrediction(path, (height, width), shown, pixels=item)
 
 
 def _worth_showing(found: Found, threshold: float) -> Found:

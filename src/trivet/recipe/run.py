@@ -18,7 +18,7 @@ from trivet.errors import UsageError
 from trivet.models.build import build_model
 from trivet.models.compact import fit_whitening, needs_whitening
 from trivet.models.files import save_weights
-from trivet.models.kernels import use_fast_kernels
+from trivet.models.kernels import held, use_fast_kernels
 from trivet.models.model import Model
 from trivet.models.weights import load_weights
 from trivet.recipe.assess import ASSESSORS
@@ -95,7 +95,8 @@ def _train_process(fabric: Fabric, plan: Plan) -> None:
 
     def validate(candidate: torch.nn.Module) -> Validation:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"
-        return ASSESSORS[recipe.task.kind].validate(candidate, task, val, plan.val)
+        with held(candidate):
+            return ASSESSORS[recipe.task.kind].validate(candidate, task, val, plan.val)
 
     def keep_best(candidate: torch.nn.Module) -> None:
         assert isinstance(candidate, Model), "the loop hands back the model it was given, or its average"

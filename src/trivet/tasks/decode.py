@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trivet.errors import TrainingError
 from trivet.geometry.grid import AnchorGrid
+from trivet.models.kernels.above import all_finite, positions_above
 from trivet.structures import AnchorOutput, Detections, Placement
 
 
@@ -38,8 +39,11 @@ def check_finite(output: AnchorOutput) -> None:
         TrainingError: If any of its values is NaN or infinite.
     """
     maps = [*output.class_logits, *output.box_deltas, *output.objectness]
-    totals = torch.stack([values.sum(dtype=torch.float32) for values in maps])
-    if bool(totals.isfinite().all()):  # one pass without temporaries and one wait for the device
+    if maps[0].device.type == "cpu":
+        fine = all(map(all_finite, maps))
+    else:  # one pass without temporaries and one wait for the device
+        fine = bool(torch.stack([values.sum(dtype=torch.float32) for values in maps]).isfinite().all())
+    if fine:
         return
     bad = [int((~values.isfinite()).sum()) for values in maps]
     if any(bad):
@@ -82,30 +86,27 @@ def select_candidates(
     threshold = math.log(score_threshold / (1 - score_threshold)) if score_threshold > 0 else -math.inf
     found = []
     for level, (logits, deltas) in enumerate(zip(output.class_logits, output.box_deltas, strict=True)):
-        values, positions = _above(logits[image].flatten(), threshold, most)
-        rows, columns = logits.shape[-2:]
-        channel, cell = positions // (rows * columns), positions % (rows * columns)
-        slot, label = channel // classes, channel % classes
-        anchors = grid.starts[level] + cell * grid.spec.per_cell + slot
-        codes = deltas[image].flatten(1)[
-            slot[:, None] * 4 + torch.arange(4, device=slot.device), cell[:, None]
-        ]
-        found.append((anchors, label, values.float(), codes.float()))
+        values, positions = _above(_by_pixel(logits[image]).flatten(), threshold, most)
+        anchors, label = positions // classes, positions % classes
+        codes = _by_pixel(deltas[image]).reshape(-1, 4)[anchors]
+        found.append((grid.starts[level] + anchors, label, values.float(), codes.float()))
     anchors, labels, values, codes = (torch.cat(column) for column in zip(*found, strict=True))
     best = values.argsort(descending=True, stable=True)[:most]
     return Candidates(anchors[best], labels[best], values[best], codes[best])
 
 
+def _by_pixel(level: Tensor) -> Tensor:
+    """Return a map `[c, h, w]` in the order of the anchors; nothing is moved where it lies channels last."""
+    return level.permute(1, 2, 0)
+
+
 def _above(values: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
     """Return the `most` highest values above a threshold and their positions, in no certain order."""
-    above = values > threshold
-    if 2 * int(above.count_nonzero()) > len(
-        values
-    ):  # an untrained head: sorting out few first would only cost
+    positions = positions_above(values, threshold)
+    if positions is None:  # an untrained head: sorting out few first would only cost
         values, positions = values.topk(min(most, len(values)), sorted=False)
         rows = (values > threshold).nonzero()[:, 0]
         return values[rows], positions[rows]
-    positions = above.nonzero()[:, 0]
     values = values[positions]
     if len(values) > most:
         values, rows = values.topk(most, sorted=False)

@@ -14,7 +14,7 @@ from tests.models.kernels.needs import needs_kernels
 from tests.models.kernels.test_batch_norm import assert_close, drawn
 from trivet.models.blocks import Conv
 from trivet.models.kernels import use_fast_kernels
-from trivet.models.kernels.building import Piece, build_chain
+from trivet.models.kernels.building import Layout, Piece, build_chain
 from trivet.models.kernels.chain import run_chain
 
 BLOCKS = {"inverted residual": InvertedResidual, "depthwise separable": DepthwiseSeparableConv}
@@ -156,7 +156,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_block():
             # the gate is PyTorch's, whose products may depend on the threads: leave it out of the comparison
             chain = build_chain(
                 x.requires_grad_(),
-                [Piece(block.conv_pw), Piece(block.conv_dw, block.bn1), Piece(block.conv_pwl, block.bn2)],
+                Layout([Piece(block.conv_pw), Piece(block.conv_dw, block.bn1), Piece(block.conv_pwl, block.bn2)]),
             )
             assert chain is not None
             y = run_chain(chain, x)
@@ -171,19 +171,19 @@ def test_the_number_of_threads_changes_no_bit_of_a_block():
 def test_what_is_left_to_torch():
     x = drawn(2, 8, 6, 6).requires_grad_()
     norm = nn.BatchNorm2d(8)
-    assert build_chain(x, [Piece(nn.Conv2d(8, 8, 1))], norm=norm) is not None
+    assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1))], norm=norm)) is not None
     for conv in (
         nn.Conv2d(8, 8, 3),
         nn.Conv2d(8, 8, 1, stride=2),
         nn.Conv2d(8, 8, 1, groups=2),
         nn.Linear(8, 8),
     ):
-        assert build_chain(x, [Piece(conv)], norm=norm) is None
-    assert build_chain(x, [Piece(nn.Conv2d(8, 8, 1))], norm=nn.GroupNorm(2, 8)) is None
-    assert build_chain(x, [Piece(nn.Conv2d(8, 8, 1), norm, nn.GELU())]) is None
-    assert build_chain(x.contiguous(), [Piece(nn.Conv2d(8, 8, 1))], norm=norm) is None
-    assert build_chain(x, [Piece(nn.Conv2d(8, 8, 1).eval())]) is None
-    assert build_chain(x, [Piece(Conv2dSame(8, 8, 3, 2, groups=8, bias=False))], norm=norm.eval()) is None
+        assert build_chain(x, Layout([Piece(conv)], norm=norm)) is None
+    assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1))], norm=nn.GroupNorm(2, 8))) is None
+    assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1), norm, nn.GELU())])) is None
+    assert build_chain(x.contiguous(), Layout([Piece(nn.Conv2d(8, 8, 1))], norm=norm)) is None
+    assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1).eval())])) is None
+    assert build_chain(x, Layout([Piece(Conv2dSame(8, 8, 3, 2, groups=8, bias=False))], norm=norm.eval())) is None
     hooked = nn.Conv2d(8, 8, 1)
     hooked.register_forward_hook(lambda *_: None)
-    assert build_chain(x, [Piece(hooked)]) is None
+    assert build_chain(x, Layout([Piece(hooked)])) is None

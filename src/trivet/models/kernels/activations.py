@@ -1,6 +1,8 @@
 """The activations that the kernels know, by the module that stands for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,10 +60,12 @@ def activation_of(module: nn.Module) -> Activation | None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether something is to be called when the module runs."""
-    return bool(
-        _has_any_global_hook()
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+    return bool(_has_any_global_hook()) or any(hooks_of(module))
+
+
+def hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
+    """Return where a module keeps what is to be called when it runs."""
+    return (
+        *(module._forward_hooks, module._forward_pre_hooks),
+        *(module._backward_hooks, module._backward_pre_hooks),
     )

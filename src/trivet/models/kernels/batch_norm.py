@@ -12,11 +12,15 @@ from trivet.models.kernels.library import kernels
 from trivet.models.kernels.links import Chain, End
 
 
-def is_ready(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
-    """Tell whether the kernels may do what this layer does: a batch norm in training mode, in float32."""
+def is_ready(norm: nn.Module, *, training: bool = True) -> TypeGuard[nn.BatchNorm2d]:
+    """Tell whether the kernels may do what this layer does: a batch norm in float32.
+
+    In training mode, or in evaluation with running statistics.
+    """
     return (
         isinstance(norm, nn.BatchNorm2d)
-        and norm.training
+        and norm.training == training
+        and (training or (norm.running_mean is not None and norm.running_var is not None))
         and norm.weight is not None
         and norm.bias is not None
         and all_plain(norm.weight, norm.bias, norm.running_mean, norm.running_var)

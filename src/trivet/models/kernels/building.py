@@ -1,6 +1,6 @@
 """Which layers make a chain, and when they may run as one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -33,55 +33,76 @@ class Piece:
     squeeze: nn.Module | None = None
 
 
-def build_chain(
-    x: Tensor,
-    pieces: Sequence[Piece],
-    *,
-    norm: nn.Module | None = None,
-    activation: nn.Module | None = None,
-    drop_path: nn.Module | None = None,
-    shortcut: bool = False,
-) -> Chain | None:
-    """Return the chain that does what these modules would do with `x` in training, or `None` where they must run.
+@dataclass(frozen=True)
+class Layout:
+    """What a layer runs one after the other, as modules.
 
     Args:
-        x: What enters.
         pieces: The convolutions.
         norm: After the last of them.
         activation: After that norm; `None` where the norm brings its own.
         drop_path: After that.
-        shortcut: Whether `x` is added in the end.
+        shortcut: Whether what enters is added in the end.
+        around: Further modules whose own call is left out.
     """
-    if kernels() is None or not eligible(x):
+
+    pieces: Sequence[Piece]
+    norm: nn.Module | None = None
+    activation: nn.Module | None = None
+    drop_path: nn.Module | None = None
+    shortcut: bool = False
+    around: Sequence[nn.Module] = ()
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield every module whose call is left out, those within others too."""
+        parts = [part for piece in self.pieces for part in (piece.conv, piece.norm, piece.activation, piece.squeeze)]
+        for part in (*parts, self.norm, self.activation, self.drop_path):
+            if part is not None:
+                yield from part.modules()
+        yield from self.around
+
+
+def build_chain(x: Tensor, layout: Layout, *, training: bool = True) -> Chain | None:
+    """Return the chain that does what these modules would do with `x`, or `None` where they must run.
+
+    Args:
+        x: What enters.
+        layout: The modules.
+        training: In training, with gradients; or in evaluation, without.
+    """
+    if kernels() is None or not eligible(x, training=training) or any(map(has_hooks, layout.around)):
         return None
     links = []
     images, channels, height, width = x.shape
-    for piece in pieces:
-        link = _link(piece, (images, channels, height, width))
+    for piece in layout.pieces:
+        link = _link(piece, (images, channels, height, width), training=training)
         if link is None:
             return None
         links.append(link)
         channels = link.weight.shape[0]
         if link.shape is not None:
             height, width = link.shape.out_height, link.shape.out_width
+    norm = layout.norm
     if norm is None:
         return Chain(tuple(links))
-    known = norm_with(norm, activation)
-    if known is None or images * height * width < 2 or norm.num_features != channels:
+    known = norm_with(norm, layout.activation, training=training)
+    if known is None or norm.num_features != channels or (training and images * height * width < 2):
         return None
-    keep = None
+    assert isinstance(norm, nn.BatchNorm2d), "norm_with was asked"
+    keep, drop_path = None, layout.drop_path
     if drop_path is not None and type(drop_path) is not nn.Identity:
         if type(drop_path) is not DROP_PATH or has_hooks(drop_path):
             return None
-        if drop_path.drop_prob:
+        if training and drop_path.drop_prob:
             keep = drop_path(x.new_ones(images, 1, 1, 1)).reshape(images, 1).repeat(1, channels)
-    assert isinstance(norm, nn.BatchNorm2d), "norm_with was asked"
-    return Chain(tuple(links), End(norm, known, keep, shortcut))
+    return Chain(tuple(links), End(norm, known, keep, layout.shortcut))
 
 
-def norm_with(norm: nn.Module, activation: nn.Module | None) -> Activation | None:
+def norm_with(
+    norm: nn.Module, activation: nn.Module | None, *, training: bool = True
+) -> Activation | None:
     """Return what a kernel must do after a norm whose place it takes, or `None` where none can take it."""
-    if not is_ready(norm) or has_hooks(norm):
+    if not is_ready(norm, training=training) or has_hooks(norm):
         return None
     if activation is not None:
         return activation_of(activation) if not isinstance(norm, NORM_WITH_ACTIVATION) else None
@@ -90,11 +111,11 @@ def norm_with(norm: nn.Module, activation: nn.Module | None) -> Activation | Non
     return Activation()
 
 
-def _link(piece: Piece, sides: tuple[int, int, int, int]) -> Link | None:
+def _link(piece: Piece, sides: tuple[int, int, int, int], *, training: bool) -> Link | None:
     conv, norm, known = piece.conv, piece.norm, Activation()
-    if not isinstance(conv, nn.Conv2d) or has_hooks(conv) or not _trains(conv.weight, conv.bias):
+    if not isinstance(conv, nn.Conv2d) or has_hooks(conv) or not _readable(conv.weight, conv.bias):
         return None
-    if conv.in_channels != sides[1] or not conv.training:
+    if conv.in_channels != sides[1] or conv.training != training:
         return None
     shape: Shape | None = None
     if not _is_pointwise(conv):
@@ -106,8 +127,8 @@ def _link(piece: Piece, sides: tuple[int, int, int, int]) -> Link | None:
         if shape is None:
             return None
     if norm is not None:
-        found = norm_with(norm, piece.activation)
-        if found is None or sides[0] * sides[2] * sides[3] < 2:
+        found = norm_with(norm, piece.activation, training=training)
+        if found is None or (training and sides[0] * sides[2] * sides[3] < 2):
             return None
         known = found
     squeeze = None if type(piece.squeeze) is nn.Identity else piece.squeeze
@@ -130,9 +151,9 @@ def _can_squeeze(squeeze: nn.Module) -> TypeGuard[SQUEEZE]:
     return (
         type(squeeze) is SQUEEZE
         and not any(has_hooks(module) for module in squeeze.modules())
-        and _trains(*squeeze.parameters())
+        and _readable(*squeeze.parameters())
     )
 
 
-def _trains(*tensors: Tensor | None) -> bool:
+def _readable(*tensors: Tensor | None) -> bool:
     return all_plain(*tensors) and all(tensor is None or tensor.is_contiguous() for tensor in tensors)

@@ -11,6 +11,10 @@ from trivet.models.kernels.links import Chain, Link
 from trivet.models.kernels.shape import Shape
 
 
+_MOST_RUN = 32
+"""Floats that one row of a stem's kernel reads side by side, at most: above, a convolution is PyTorch's."""
+
+
 def is_known_depthwise(conv: nn.Conv2d) -> bool:
     """Tell whether the kernels know this kind of convolution: depthwise 3x3 or 5x5 of stride 1 or 2, without bias."""
     return (
@@ -20,6 +24,20 @@ def is_known_depthwise(conv: nn.Conv2d) -> bool:
         and conv.dilation == (1, 1)
         and conv.padding_mode == "zeros"
         and conv.bias is None
+        and not isinstance(conv.padding, str)
+        and max(conv.padding) < conv.kernel_size[0]
+    )
+
+
+def is_known_stem(conv: nn.Conv2d) -> bool:
+    """Tell whether the kernels know this convolution in evaluation: one of few channels, as of a picture's three."""
+    return (
+        conv.groups == 1
+        and conv.kernel_size in ((3, 3), (5, 5), (7, 7))
+        and conv.stride in ((1, 1), (2, 2))
+        and conv.in_channels * conv.kernel_size[0] <= _MOST_RUN
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
         and max(conv.padding) < conv.kernel_size[0]
     )
@@ -35,6 +53,7 @@ def shape_of(conv: nn.Conv2d, x: Tensor, *, same: bool) -> Shape | None:
     """
     if not (
         conv.training
+        and is_known_depthwise(conv)
         and eligible(x, conv.weight)
         and conv.weight.is_contiguous()
         and x.shape[1] == conv.in_channels

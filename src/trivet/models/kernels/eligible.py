@@ -7,17 +7,18 @@ from torch._subclasses.fake_tensor import FakeTensor
 from trivet.models.kernels.library import STAND_IN
 
 
-def eligible(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Tell whether a training step on these tensors may use the kernels.
+def eligible(x: Tensor, *parameters: Tensor | None, training: bool = True) -> bool:
+    """Tell whether a training step on these tensors may use the kernels, or an evaluation.
 
-    It may for plain float32 tensors on the CPU whose map is in the channels-last layout, where gradients are wanted and
-    nothing looks at PyTorch's operators as they run (autocast, compilers, tracers, function transforms).
+    It may for plain float32 tensors on the CPU whose map is in the channels-last layout, where gradients are wanted (in
+    evaluation: not wanted) and nothing looks at PyTorch's operators as they run (autocast, compilers, tracers, function
+    transforms).
     """
     return (
-        x.dim() == 4
+        torch.is_grad_enabled() == training
+        and x.dim() == 4
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and torch.is_grad_enabled()
         and all_plain(*parameters)
         and readable(x)
     )
@@ -28,7 +29,10 @@ def readable(*tensors: Tensor) -> bool:
     if STAND_IN.get() is not None:
         fake = all(isinstance(tensor, FakeTensor) for tensor in tensors)
         return fake and all_plain(*tensors) and not torch.is_autocast_enabled("cpu")
-    return all(type(tensor) is Tensor for tensor in tensors) and all_plain(*tensors) and not _watched()
+    for tensor in tensors:  # asked for every layer: no generator
+        if type(tensor) is not Tensor or not _plain(tensor):
+            return False
+    return not _watched()
 
 
 def all_plain(*tensors: Tensor | None) -> bool:

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +13,29 @@ from torch import Tensor
 from trivet.models.kernels.activations import Activation
 from trivet.models.kernels.eligible import eligible
 from trivet.models.kernels.library import kernels
+from trivet.models.kernels.maps import addresses, empty_map
 
 _COUNTS = (2, 3)
 
 
-def can_fuse(maps: Sequence[Tensor], size_hw: tuple[int, int]) -> bool:
+@dataclass(frozen=True)
+class Fusion:
+    """What `fuse` does to maps of certain sizes.
+
+    Args:
+        sides: See `sides_of`.
+        shares: A factor for each map, float32.
+        activation: What follows the sum.
+        size_hw: Size of the result.
+    """
+
+    sides: ctypes.Array
+    shares: Tensor
+    activation: Activation
+    size_hw: tuple[int, int]
+
+
+def can_fuse(maps: Sequence[Tensor], size_hw: tuple[int, int], *, training: bool = True) -> bool:
     """Tell whether `fuse` may add these: two or three maps, each of `size_hw` or smaller and all smaller ones alike."""
     sizes = {(x.shape[2], x.shape[3]) for x in maps} - {size_hw}
     return (
@@ -24,7 +43,7 @@ def can_fuse(maps: Sequence[Tensor], size_hw: tuple[int, int]) -> bool:
         and len(sizes) <= 1
         and all(height <= size_hw[0] and width <= size_hw[1] for height, width in sizes)
         and len({tuple(x.shape[:2]) for x in maps}) == 1
-        and all(eligible(x) for x in maps)
+        and all(eligible(x, training=training) for x in maps)
         and kernels() is not None
     )
 
@@ -51,12 +70,12 @@ class _Fuse(torch.autograd.Function):
     def forward(
         ctx: Any, shares: Tensor, activation: Activation, size_hw: tuple[int, int], *maps: Tensor
     ) -> Tensor:
+        shares = shares.contiguous()
         library = kernels()
         assert library is not None, "can_fuse was asked"
-        shares = shares.contiguous()
-        y = maps[0].new_empty(maps[0].shape[0], *size_hw, maps[0].shape[1]).permute(0, 3, 1, 2)
+        y = empty_map(maps[0], maps[0].shape[1], *size_hw)
         failed = library.trivet_fuse(
-            *(_sides(maps, size_hw), _addresses(maps), shares.data_ptr(), y.data_ptr()),
+            *(sides_of(maps, size_hw), addresses(maps), shares.data_ptr(), y.data_ptr()),
             *(activation.kind, activation.slope, torch.get_num_threads()),
         )
         if failed:
@@ -82,7 +101,7 @@ class _Fuse(torch.autograd.Function):
         dmaps = [torch.empty_like(x) if tuple(x.shape[2:]) == size_hw else torch.zeros_like(x) for x in maps]
         dshares = torch.empty_like(shares)
         failed = library.trivet_fuse_backward(
-            *(_sides(maps, size_hw), _addresses(maps), shares.data_ptr(), dy.data_ptr(), _addresses(dmaps)),
+            *(sides_of(maps, size_hw), addresses(maps), shares.data_ptr(), dy.data_ptr(), addresses(dmaps)),
             *(dshares.data_ptr(), activation.kind, activation.slope, torch.get_num_threads()),
         )
         if failed:
@@ -97,14 +116,11 @@ def _by_torch(
     return activation(torch.stack([x * share for x, share in zip(same, shares, strict=True)]).sum(dim=0))
 
 
-def _sides(maps: Sequence[Tensor], size_hw: tuple[int, int]) -> ctypes.Array:
+def sides_of(maps: Sequence[Tensor], size_hw: tuple[int, int]) -> ctypes.Array:
+    """Return the sides as C takes them, see `Sides` in `fuse.c`."""
     images, channels = maps[0].shape[:2]
     smaller = [tuple(x.shape[2:]) for x in maps if tuple(x.shape[2:]) != size_hw]
     enlarged = [int(tuple(x.shape[2:]) != size_hw) for x in maps]
     small = smaller[0] if smaller else size_hw
     filling = [0] * (_COUNTS[-1] - len(maps))
     return (ctypes.c_long * 10)(images, channels, *size_hw, *small, len(maps), *enlarged, *filling)
-
-
-def _addresses(tensors: Sequence[Tensor]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

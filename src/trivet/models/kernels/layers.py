@@ -1,17 +1,20 @@
 """Layers that train by the kernels where they can, and by PyTorch's operators elsewhere.
 
 Each is a subclass without state of its own: a model's layer takes it as its class, so that names, parameters, hooks,
-copies and weights files stay as they are. Evaluation always runs PyTorch's operators.
+copies and weights files stay as they are. Evaluation runs PyTorch's operators unless the model is `held`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trivet.models.backbone import (
     DEPTHWISE_SEPARABLE,
+    FEATURES_OF_EFFICIENTNET,
     INVERTED_RESIDUAL,
     NORM_WITH_ACTIVATION,
     SAME_CONV,
@@ -20,102 +23,150 @@ from trivet.models.blocks import Conv
 from trivet.models.heads.anchor import Tower
 from trivet.models.kernels.activations import Activation, activation_of, has_hooks
 from trivet.models.kernels.batch_norm import batch_norm, can_normalise
-from trivet.models.kernels.building import Piece, build_chain, norm_with
+from trivet.models.kernels.building import Layout, Piece, build_chain, norm_with
 from trivet.models.kernels.chain import run_chain
-from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, norm_depthwise, shape_of
+from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, is_known_stem, norm_depthwise, shape_of
+from trivet.models.kernels.eligible import eligible
+from trivet.models.kernels.evaluation import Programs, chain_program, conv_program, node_program, program_for
 from trivet.models.kernels.fuse import can_fuse, fuse
 from trivet.models.kernels.library import kernels
+from trivet.models.kernels.program import Program
 from trivet.models.necks.graph import FusionNode
 
 
 class FastBatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d`."""
 
+    evaluates_by_kernels = True
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise."""
-        if can_normalise(self, x):
-            return batch_norm(self, x, Activation())
-        return super().forward(x)
+        y = _run(self, x, lambda: Layout((), self))
+        return super().forward(x) if y is None else y
 
 
 class FastNormWithActivation(NORM_WITH_ACTIVATION):
     """timm's batch norm with the activation after it."""
 
+    evaluates_by_kernels = True
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise and activate."""
-        activation = norm_with(self, None) if can_normalise(self, x) else None
-        if activation is not None:
-            return batch_norm(self, x, activation)
-        return super().forward(x)
+        programs: Programs | None = self.__dict__.get("programs")
+        if programs is not None and programs.done is not None:
+            done, programs.done = programs.done, None
+            if done is x:  # the stem's program did it
+                return x
+        y = _run(self, x, lambda: Layout((), self))
+        return super().forward(x) if y is None else y
 
 
-class FastDepthwise(nn.Conv2d):
-    """`nn.Conv2d` where it is a depthwise convolution that the kernels know."""
+class FastConv2d(nn.Conv2d):
+    """`nn.Conv2d` where it is a depthwise convolution or a stem that the kernels know."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c oh ow"]:
+    evaluates_by_kernels = True
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve."""
-        shape = shape_of(self, x, same=False)
-        return super().forward(x) if shape is None else depthwise(x, self.weight, shape)
+        y = _convolve(self, x, same=False)
+        return super().forward(x) if y is None else y
 
 
-class FastSameDepthwise(SAME_CONV):
-    """timm's convolution with TensorFlow's padding, where it is a depthwise one that the kernels know."""
+class FastSameConv2d(SAME_CONV):
+    """timm's convolution with TensorFlow's padding, where it is a depthwise one or a stem that the kernels know."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c oh ow"]:
+    evaluates_by_kernels = True
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve."""
-        shape = shape_of(self, x, same=True)
-        return super().forward(x) if shape is None else depthwise(x, self.weight, shape)
+        y = _convolve(self, x, same=True)
+        return super().forward(x) if y is None else y
 
 
 class FastInvertedResidual(INVERTED_RESIDUAL):
     """timm's block of MobileNet v2 and EfficientNet."""
 
+    evaluates_by_kernels = True
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Expand, convolve each channel, project."""
+        y = _run(self, x, self._layout)
+        return super().forward(x) if y is None else y
+
+    def _layout(self) -> Layout:
         pieces = (
             Piece(self.conv_pw),
             Piece(self.conv_dw, self.bn1),
             Piece(self.conv_pwl, self.bn2, squeeze=self.se),
         )
-        end: dict[str, Any] = {"norm": self.bn3, "drop_path": self.drop_path, "shortcut": self.has_skip}
-        chain = build_chain(x, pieces, **end)
-        return super().forward(x) if chain is None else run_chain(chain, x)
+        return Layout(pieces, self.bn3, drop_path=self.drop_path, shortcut=self.has_skip)
 
 
 class FastDepthwiseSeparable(DEPTHWISE_SEPARABLE):
     """timm's first block of MobileNet and EfficientNet, without an expansion."""
 
+    evaluates_by_kernels = True
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve each channel, project."""
+        y = _run(self, x, self._layout)
+        return super().forward(x) if y is None else y
+
+    def _layout(self) -> Layout:
         pieces = (Piece(self.conv_dw), Piece(self.conv_pw, self.bn1, squeeze=self.se))
-        end: dict[str, Any] = {"norm": self.bn2, "drop_path": self.drop_path, "shortcut": self.has_skip}
-        chain = build_chain(x, pieces, **end)
-        return super().forward(x) if chain is None else run_chain(chain, x)
+        return Layout(pieces, self.bn2, drop_path=self.drop_path, shortcut=self.has_skip)
 
 
 class FastConv(Conv):
     """The necks' convolution, separable or pointwise, with its norm."""
 
+    evaluates_by_kernels = True
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve and normalise."""
-        pieces = [Piece(conv) for conv in self.convolutions]
-        chain = build_chain(x, pieces, norm=getattr(self, "norm", None))
-        return super().forward(x) if chain is None else run_chain(chain, x)
+        y = _run(self, x, self.layout)
+        return super().forward(x) if y is None else y
+
+    def layout(self) -> Layout:
+        """Return what it runs."""
+        return Layout([Piece(conv) for conv in self.convolutions], getattr(self, "norm", None))
 
 
 class FastFusionNode(FusionNode):
     """A node of a BiFPN: the weighted sum of its maps, enlarged where need be, and the activation in one go."""
 
+    evaluates_by_kernels = True
+
     def forward(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Float[Tensor, "b c h w"]:
         """Return this node's map, given all maps made so far."""
-        known = activation_of(self.activation)
-        if known is None or has_hooks(self.fuse) or has_hooks(self.resample) or not self.fuse.training:
-            return super().forward(maps, size_hw)
         size_hw = (int(size_hw[0]), int(size_hw[1]))
+        if not self.training:
+            y = self._evaluate(maps, size_hw) if "programs" in self.__dict__ else None
+            return super().forward(maps, size_hw) if y is None else y
+        known = activation_of(self.activation)
+        if known is None or has_hooks(self.fuse) or has_hooks(self.resample):
+            return super().forward(maps, size_hw)
         ready = [self._entering(maps[number], str(number), size_hw) for number in self.inputs]
         if can_fuse(ready, size_hw):
             return self.conv(fuse(ready, self._shares(ready), known, size_hw))
         return self.conv(self.activation(self.fuse([self.resample(x, size_hw) for x in ready])))
+
+    def _evaluate(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Tensor | None:
+        """Return the node's map by the kernels, the convolution after the sum too; `None` where they cannot run."""
+        ready = [self._entering(maps[number], str(number), size_hw) for number in self.inputs]
+        first, *others = ready
+        if not all(eligible(x, training=False) for x in others):
+            return None
+        key = (*size_hw, *[x.shape for x in others])
+        program = program_for(self, first, lambda: self._program(ready, size_hw), key)
+        return None if program is None else program.run(*ready)
+
+    def _program(self, ready: Sequence[Tensor], size_hw: tuple[int, int]) -> Program | None:
+        known, around = activation_of(self.activation), (self.conv, self.activation, self.fuse, self.resample)
+        if known is None or not isinstance(self.conv, FastConv):
+            return None
+        layout = replace(self.conv.layout(), around=around)
+        return node_program(ready, self._shares(ready), known, size_hw, layout)
 
     def _entering(self, x: Tensor, name: str, size_hw: tuple[int, int]) -> Tensor:
         """Return a map with the node's channels, and of its size unless it is to be enlarged by its nearest pixels."""
@@ -132,22 +183,52 @@ class FastFusionNode(FusionNode):
 class FastTower(Tower):
     """The anchor head's tower, each level in one go."""
 
+    evaluates_by_kernels = True
+
     def forward(self, maps: Sequence[Float[Tensor, "b c _ _"]]) -> tuple[Float[Tensor, "b o _ _"], ...]:
         """Return the prediction of each level."""
-        return tuple(self._predict(x, self._norms_of(level)) for level, x in enumerate(maps))
+        return tuple(self._predict(x, level) for level, x in enumerate(maps))
 
-    def _predict(self, x: Tensor, norms: Sequence[nn.Module]) -> Tensor:
-        blocks, pieces = (*self.convs, self.predict), []
-        for block, norm in zip(blocks, (None, *norms), strict=True):
-            first, *rest = block.convolutions
-            pieces += [Piece(first, norm, None if norm is None else self.activation), *map(Piece, rest)]
-        chain = None if any(map(has_hooks, blocks)) else build_chain(x, pieces)
-        if chain is not None:
-            return run_chain(chain, x)
+    def _predict(self, x: Tensor, level: int) -> Tensor:
+        y = _run(self, x, partial(self._layout, level), key=level)
+        if y is not None:
+            return y
         x = self.convs[0](x) if len(self.convs) else self.predict(x)
-        for norm, conv in zip(norms, blocks[1:], strict=True):
+        for norm, conv in zip(self._norms_of(level), (*self.convs[1:], self.predict), strict=True):
             x = normalise_and_convolve(norm, self.activation, conv, x)
         return x
+
+    def _layout(self, level: int) -> Layout:
+        blocks, pieces = (*self.convs, self.predict), []
+        for block, norm in zip(blocks, (None, *self._norms_of(level)), strict=True):
+            first, *rest = block.convolutions
+            pieces += [Piece(first, norm, None if norm is None else self.activation), *map(Piece, rest)]
+        return Layout(pieces, around=blocks)
+
+
+def _run(layer: nn.Module, x: Tensor, layout: Callable[[], Layout], key: object = None) -> Tensor | None:
+    """Return what a layer makes of `x` by the kernels, or `None` where PyTorch's operators must run."""
+    if not layer.training:
+        program = program_for(layer, x, lambda: chain_program(x, layout()), key)
+        return None if program is None else program.run(x)
+    chain = build_chain(x, layout())
+    return None if chain is None else run_chain(chain, x)
+
+
+def _convolve(conv: nn.Conv2d, x: Tensor, *, same: bool) -> Tensor | None:
+    """Return what a convolution makes of `x` by the kernels, or `None` where PyTorch's operators must run."""
+    if not conv.training:
+        programs: Programs | None = conv.__dict__.get("programs")
+        norm = None if programs is None else programs.norm
+        program = program_for(conv, x, lambda: conv_program(conv, x, same=same, norm=norm))
+        if program is None:
+            return None
+        y = program.run(x)
+        if norm is not None:
+            norm.__dict__["programs"].done = y
+        return y
+    shape = shape_of(conv, x, same=same)
+    return None if shape is None else depthwise(x, conv.weight, shape)
 
 
 def normalise_and_convolve(
@@ -165,8 +246,8 @@ def normalise_and_convolve(
     if known is None or not can_normalise(norm, x):
         y = norm(x)
         return conv(y if activation is None else activation(y))
-    if isinstance(conv, FastDepthwise | FastSameDepthwise) and not has_hooks(conv):
-        shape = shape_of(conv, x, same=isinstance(conv, FastSameDepthwise))
+    if isinstance(conv, FastConv2d | FastSameConv2d) and not has_hooks(conv):
+        shape = shape_of(conv, x, same=isinstance(conv, FastSameConv2d))
         if shape is not None:
             return norm_depthwise(norm, known, conv.weight, shape, x)
     return conv(batch_norm(norm, x, known))
@@ -178,9 +259,9 @@ def _can_chain(block: nn.Module) -> bool:
 
 _FAST: dict[type[nn.Module], type[nn.Module]] = {
     nn.BatchNorm2d: FastBatchNorm,
-    nn.Conv2d: FastDepthwise,
+    nn.Conv2d: FastConv2d,
     NORM_WITH_ACTIVATION: FastNormWithActivation,
-    SAME_CONV: FastSameDepthwise,
+    SAME_CONV: FastSameConv2d,
     INVERTED_RESIDUAL: FastInvertedResidual,
     DEPTHWISE_SEPARABLE: FastDepthwiseSeparable,
     Conv: FastConv,
@@ -206,9 +287,50 @@ def use_fast_kernels(model: nn.Module) -> int:
     return len(found)
 
 
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """Let a model evaluate by the compiled kernels meanwhile; its weights must stay as they are.
+
+    What the kernels know runs by them in evaluation mode without gradients, norms folded into weights that are packed
+    once; everything else by PyTorch's operators, as on other devices. Afterwards the model is as before.
+
+    Args:
+        model: Any; on the CPU, in channels-last layout, to gain from it.
+    """
+    first = next(model.parameters(), None)
+    if first is None or first.device.type != "cpu" or kernels() is None:
+        yield
+        return
+    before = [(module, type(module)) for module in model.modules() if _may_be_fast(module)]
+    use_fast_kernels(model)
+    mine = [
+        module
+        for module in model.modules()
+        if getattr(module, "evaluates_by_kernels", False) and "programs" not in module.__dict__
+    ]
+    for module in mine:
+        module.__dict__["programs"] = Programs()
+    for body in model.modules():
+        if isinstance(body, FEATURES_OF_EFFICIENTNET) and is_known_stem(body.conv_stem):
+            _join(body.conv_stem, body.bn1)
+    try:
+        yield
+    finally:
+        for module in mine:
+            module.__dict__.pop("programs", None)
+        for module, its_class in before:
+            module.__class__ = its_class
+
+
+def _join(stem: nn.Module, norm: nn.Module) -> None:
+    """Let a stem's program hold the norm after it, where both are held."""
+    if isinstance(norm, FastNormWithActivation) and "programs" in stem.__dict__ and "programs" in norm.__dict__:
+        stem.__dict__["programs"].norm = norm
+
+
 def _may_be_fast(module: nn.Module) -> bool:
     if isinstance(module, nn.Conv2d):
-        return type(module) in _FAST and is_known_depthwise(module)
+        return type(module) in _FAST and (is_known_depthwise(module) or is_known_stem(module))
     if type(module) in (INVERTED_RESIDUAL, DEPTHWISE_SEPARABLE):
         return _can_chain(module)
     if type(module) is Conv:

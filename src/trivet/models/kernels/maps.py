@@ -1,6 +1,7 @@
 """Maps and gradients as the C kernels take them; see `maps.h`."""
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -91,6 +92,11 @@ class Slope:
 def address(tensor: Tensor | None) -> int | None:
     """Return where a tensor lies, for C."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def addresses(tensors: Sequence[Tensor]) -> ctypes.Array:
+    """Return where tensors lie, for C."""
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 
 def empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:

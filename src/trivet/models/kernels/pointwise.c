@@ -8,14 +8,7 @@
 #include "moments.h"
 #include "product.h"
 
-enum { MOST_PARTS = 64, MOST_GROUPS = 16, LEAST_ROWS = 48, MOST_ROWS = 192, GROUP_ROWS = 400, CACHED = 160 * 1024 };
-
-/* As many rows as fit the cache, a multiple of every tile's. */
-static long panel_rows(long floats)
-{
-    const long fitting = CACHED / floats / 24 * 24;
-    return fitting < LEAST_ROWS ? LEAST_ROWS : fitting > MOST_ROWS ? MOST_ROWS : fitting;
-}
+enum { MOST_PARTS = 64, MOST_GROUPS = 16, GROUP_ROWS = 400 };
 
 static long padded(long c) { return blocks_of(c) * LANES; }
 

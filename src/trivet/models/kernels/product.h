@@ -15,6 +15,15 @@ enum { MOST_SUMS = 12 };
 #define TALL(V) ((V) == 2 ? 6 : 12)
 #endif
 
+enum { LEAST_ROWS = 48, MOST_ROWS = 192, CACHED = 160 * 1024 };
+
+/* A panel of as many rows, of so many floats each, as fit the cache; a multiple of every tile's. */
+static inline long panel_rows(long floats)
+{
+    const long fitting = CACHED / floats / 24 * 24;
+    return fitting < LEAST_ROWS ? LEAST_ROWS : fitting > MOST_ROWS ? MOST_ROWS : fitting;
+}
+
 /* packed[block][k][v] = the vector v of a block of columns at depth k, of the matrix w[k * down + column * right]. */
 static inline void pack(const float *w, long down, long right, long depth, long columns, Vec *packed, int threads)
 {
@@ -30,62 +39,85 @@ static inline void pack(const float *w, long down, long right, long depth, long 
     }
 }
 
-/* y[M rows, V vectors] = start + a[M, depth] times packed columns; the last vector has `lanes` lanes. */
-INLINE void tile(const int M, const int V, const float *a, long lda, const Vec *w, long depth, const Vec *start,
-                 float *y, long ldy, long lanes)
+/* A matrix as products read it: each row is `runs` runs of `depth` floats, `gap` floats apart. */
+typedef struct {
+    const float *at;
+    long step, depth, runs, gap; /* `step` floats from row to row */
+} Rows;
+
+/* y[M rows, V vectors] = start + rows of a times packed columns; vectors of y are `apart` floats apart, and the last has
+   `lanes` lanes. */
+INLINE void tile(const int M, const int V, const Rows *a, long row, const Vec *w, const Vec *start, float *y, long ldy,
+                 long apart, long lanes)
 {
+    const long step = a->step, depth = a->depth;
+    const float *in = a->at + row * step;
     Vec sums[MOST_SUMS];
 #pragma GCC unroll 12
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++) sums[m * V + v] = start ? start[v] : (Vec){0};
-    for (long k = 0; k < depth; k++, w += V) {
+    for (long run = 0; run < a->runs; run++, in += a->gap)
+        for (long k = 0; k < depth; k++, w += V) {
 #pragma GCC unroll 12
-        for (int m = 0; m < M; m++) {
-            const float left = a[m * lda + k];
+            for (int m = 0; m < M; m++) {
+                const float left = in[m * step + k];
 #pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sums[m * V + v] += left * w[v];
+                for (int v = 0; v < V; v++) sums[m * V + v] += left * w[v];
+            }
         }
-    }
 #pragma GCC unroll 12
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; v++) store(y + m * ldy + v * LANES, sums[m * V + v], v < V - 1 ? LANES : lanes);
+        for (int v = 0; v < V; v++) store(y + m * ldy + v * apart, sums[m * V + v], v < V - 1 ? LANES : lanes);
 }
 
-INLINE void tiles(const int V, const float *a, long lda, long rows, long depth, const Vec *w, const Vec *start,
-                  float *y, long ldy, long lanes)
+INLINE void tiles(const int V, const Rows *a, long rows, const Vec *w, const Vec *start, float *y, long ldy, long apart,
+                  long lanes)
 {
     long r = 0;
 #define DOWN(M)                                                                                                      \
-    for (; r + (M) <= rows; r += (M)) tile(M, V, a + r * lda, lda, w, depth, start, y + r * ldy, ldy, lanes);
+    for (; r + (M) <= rows; r += (M)) tile(M, V, a, r, w, start, y + r * ldy, ldy, apart, lanes);
     DOWN(TALL(V)) DOWN(4) DOWN(1)
 #undef DOWN
 }
 
-/* y[rows, columns] = a[rows, depth] times a packed matrix, plus `start` (whole vectors) if there is one. */
-static inline void multiply(const float *a, long lda, long rows, long depth, const Vec *packed, const Vec *start,
-                            long columns, float *y, long ldy)
+/* The same for all rows and one block of packed columns, `wide` vectors of them. */
+static inline void multiply_block(const Rows *a, long rows, const Vec *w, const Vec *start, long wide, float *y, long ldy,
+                                  long apart, long lanes)
+{
+#define CASE(V)                                                                                                      \
+    case V:                                                                                                          \
+        if (lanes == LANES) tiles(V, a, rows, w, start, y, ldy, apart, LANES);                                       \
+        else tiles(V, a, rows, w, start, y, ldy, apart, lanes);                                                      \
+        break;
+    switch (wide) {
+        CASE(1) CASE(2)
+#if MOST_V == 4
+        CASE(3) CASE(4)
+#endif
+    }
+#undef CASE
+}
+
+/* y[rows, columns] = rows of a times a packed matrix, plus `start` (whole vectors) if there is one. */
+static inline void multiply_rows(const Rows *a, long rows, const Vec *packed, const Vec *start, long columns, float *y,
+                                 long ldy)
 {
     const long vectors = blocks_of(columns);
     for (long first = 0; first < vectors; first += MOST_V) {
         const long wide = vectors - first < MOST_V ? vectors - first : MOST_V;
-        const long lanes = lanes_of(columns, first + wide - 1);
-        const Vec *w = packed + first * depth, *from = start ? start + first : NULL;
-        float *to = y + first * LANES;
-#define CASE(V)                                                                                                      \
-    case V:                                                                                                          \
-        if (lanes == LANES) tiles(V, a, lda, rows, depth, w, from, to, ldy, LANES);                                  \
-        else tiles(V, a, lda, rows, depth, w, from, to, ldy, lanes);                                                 \
-        break;
-        switch (wide) {
-            CASE(1) CASE(2)
-#if MOST_V == 4
-            CASE(3) CASE(4)
-#endif
-        }
-#undef CASE
+        multiply_block(a, rows, packed + first * a->depth * a->runs, start ? start + first : NULL, wide,
+                       y + first * LANES, ldy, LANES, lanes_of(columns, first + wide - 1));
     }
+}
+
+/* The same for a[rows, depth], each row in one run. */
+static inline void multiply(const float *a, long lda, long rows, long depth, const Vec *packed, const Vec *start,
+                            long columns, float *y, long ldy)
+{
+    const Rows whole = {a, lda, depth, 1, 0};
+    multiply_rows(&whole, rows, packed, start, columns, y, ldy);
 }
 
 /* sum[M, V vectors] += b[rows, M] transposed times a[rows, V vectors]; = where it is `fresh`. */
