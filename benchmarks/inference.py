@@ -165,6 +165,28 @@ def share_around(path: Path, images: list[Path], threads: int, folder: Path) -> 
     return 1e3 * whole, statistics.median(around[1:]) / whole
 
 
+def share_around_torch(given: argparse.Namespace, images: list[Path]) -> tuple[float, float]:
+    """Return the same for PyTorch: what is spent outside of the model's own forward pass."""
+    one, inside = side_of("torch", given), [0.0]
+    forward = Model.forward
+
+    def clocked(self: Model, batch: torch.Tensor) -> object:
+        begun = time.perf_counter()
+        output = forward(self, batch)
+        inside[0] = time.perf_counter() - begun
+        return output
+
+    Model.forward = clocked
+    seconds, shares = [], []
+    for image in [images[0], *images, *images]:
+        begun = time.perf_counter()
+        one(image)
+        seconds.append(time.perf_counter() - begun)
+        shares.append(1 - inside[0] / seconds[-1])
+    Model.forward = forward
+    return 1e3 * statistics.median(seconds[1:]), statistics.median(shares[1:])
+
+
 class Worker:
     """A process that predicts with one side, and waits in between."""
 
@@ -274,6 +296,8 @@ def main() -> None:
         for file in files:
             whole, share = share_around(file, paths, given.threads, folder)
             print(f"  around the network, {file.stem}: {share:.1%} of {whole:.1f} ms (profiled)", flush=True)
+        whole, share = share_around_torch(given, paths)
+        print(f"  around the network, torch: {share:.1%} of {whole:.1f} ms", flush=True)
         for side, kind in kinds.items() if given.processes else ():
             rate = throughput(kind, given)
             print(f"  {given.processes} processes, one thread each, {side}: {rate:.2f} images/s", flush=True)

@@ -73,7 +73,9 @@ class TorchBackend:
             return []
         run, size_hw = self.run, self.run.recipe.model.size_hw
         batch = collate([self._placed(image) for image in images])
-        output = run.model(run.model.normalise(batch.images.to(self.device, memory_format=torch.channels_last)))
+        output = run.model(
+            run.model.normalise(batch.images.to(self.device, memory_format=torch.channels_last))
+        )
         if run.crf is not None and isinstance(run.task, SegmentationTask):
             whole = run.task.probabilities(output, size_hw, placements=batch.placements)
             return [refine(one, image, run.crf) for one, image in zip(whole, images, strict=True)]

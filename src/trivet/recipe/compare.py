@@ -11,7 +11,7 @@ import torch
 
 from trivet.errors import UsageError
 from trivet.models.count import count_model
-from trivet.models.kernels import use_fast_kernels
+from trivet.models.kernels import held, use_fast_kernels
 from trivet.models.model import Model
 from trivet.models.zoo import zoo_entry, zoo_names
 from trivet.recipe.machine import look_at_machine
@@ -155,7 +155,8 @@ def _timed(
     if memory and taken > MEMORY_SHARE * memory:
         return replace(row, why_not=f"a step would take {taken / 2**30:.0f} GiB of memory"), rate
     model = model_of(item.recipe, classes=item.classes)
-    image = _least(lambda: _look(model, item.recipe))
+    with held(model):
+        image = _least(lambda: _look(model, item.recipe))
     use_fast_kernels(model)
     step = PlannedStep(item.recipe, model, batch, "cpu", BOXES)
     try:

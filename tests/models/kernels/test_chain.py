@@ -156,7 +156,9 @@ def test_the_number_of_threads_changes_no_bit_of_a_block():
             # the gate is PyTorch's, whose products may depend on the threads: leave it out of the comparison
             chain = build_chain(
                 x.requires_grad_(),
-                Layout([Piece(block.conv_pw), Piece(block.conv_dw, block.bn1), Piece(block.conv_pwl, block.bn2)]),
+                Layout(
+                    [Piece(block.conv_pw), Piece(block.conv_dw, block.bn1), Piece(block.conv_pwl, block.bn2)]
+                ),
             )
             assert chain is not None
             y = run_chain(chain, x)
@@ -183,7 +185,10 @@ def test_what_is_left_to_torch():
     assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1), norm, nn.GELU())])) is None
     assert build_chain(x.contiguous(), Layout([Piece(nn.Conv2d(8, 8, 1))], norm=norm)) is None
     assert build_chain(x, Layout([Piece(nn.Conv2d(8, 8, 1).eval())])) is None
-    assert build_chain(x, Layout([Piece(Conv2dSame(8, 8, 3, 2, groups=8, bias=False))], norm=norm.eval())) is None
+    assert (
+        build_chain(x, Layout([Piece(Conv2dSame(8, 8, 3, 2, groups=8, bias=False))], norm=norm.eval()))
+        is None
+    )
     hooked = nn.Conv2d(8, 8, 1)
     hooked.register_forward_hook(lambda *_: None)
     assert build_chain(x, Layout([Piece(hooked)])) is None

@@ -55,7 +55,11 @@ class Layout:
 
     def modules(self) -> Iterator[nn.Module]:
         """Yield every module whose call is left out, those within others too."""
-        parts = [part for piece in self.pieces for part in (piece.conv, piece.norm, piece.activation, piece.squeeze)]
+        parts = [
+            part
+            for piece in self.pieces
+            for part in (piece.conv, piece.norm, piece.activation, piece.squeeze)
+        ]
         for part in (*parts, self.norm, self.activation, self.drop_path):
             if part is not None:
                 yield from part.modules()
@@ -98,9 +102,7 @@ def build_chain(x: Tensor, layout: Layout, *, training: bool = True) -> Chain | 
     return Chain(tuple(links), End(norm, known, keep, layout.shortcut))
 
 
-def norm_with(
-    norm: nn.Module, activation: nn.Module | None, *, training: bool = True
-) -> Activation | None:
+def norm_with(norm: nn.Module, activation: nn.Module | None, *, training: bool = True) -> Activation | None:
     """Return what a kernel must do after a norm whose place it takes, or `None` where none can take it."""
     if not is_ready(norm, training=training) or has_hooks(norm):
         return None

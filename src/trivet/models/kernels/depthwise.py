@@ -10,7 +10,6 @@ from trivet.models.kernels.library import kernels
 from trivet.models.kernels.links import Chain, Link
 from trivet.models.kernels.shape import Shape
 
-
 _MOST_RUN = 32
 """Floats that one row of a stem's kernel reads side by side, at most: above, a convolution is PyTorch's."""
 

@@ -64,7 +64,7 @@ static void gated_weight(const Vec *restrict packed, const float *restrict gate,
 static int pointwise(const Step *s, const float *x, const float *gate, const float *add, float *y, int threads)
 {
     const long area = s->h * s->w, most = panel_rows(s->inputs + s->outputs);
-    const int weighted = gate && area > 2 * s->outputs * threads;
+    const int weighted = gate && area > 4 * s->outputs; /* for any number of threads: it rounds otherwise */
     long parts = (area + most - 1) / most;
     if (s->n == 1 && area > threads) parts = (parts + threads - 1) / threads * threads;
     int failed = 0;

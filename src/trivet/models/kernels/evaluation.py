@@ -17,7 +17,6 @@ from trivet.models.kernels.links import End
 from trivet.models.kernels.maps import empty_map
 from trivet.models.kernels.program import Program, program_of, stem_program
 
-
 _MOST = 64
 """Programs of a layer that are kept: inputs of ever new sizes must not fill the memory."""
 
@@ -36,13 +35,22 @@ class Programs:
         self.norm: nn.Module | None = None
         self.done: Tensor | None = None
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Programs":
-        """Copy nothing: a copied layer has weights of its own."""
-        return Programs()
+    def __deepcopy__(self, memo: dict[int, object]) -> None:
+        """Copy nothing: a copied layer is held by nobody."""
 
-    def __reduce__(self) -> tuple[type["Programs"], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         """Keep nothing."""
-        return Programs, ()
+        return _nothing, ()
+
+
+def _nothing() -> None:
+    """Stand for the programs of a layer that was pickled."""
+
+
+def programs_of(layer: nn.Module) -> Programs | None:
+    """Return a layer's programs while it is held."""
+    found: Programs | None = layer.__dict__.get("programs")
+    return found
 
 
 def program_for(
@@ -56,7 +64,7 @@ def program_for(
         make: Returns the program for `x`, or `None` where there can be none.
         key: Which of a layer's several programs it is.
     """
-    programs: Programs | None = layer.__dict__.get("programs")
+    programs = programs_of(layer)
     if programs is None or not eligible(x, training=False):
         return None
     wanted = (key, *x.shape)
@@ -95,9 +103,7 @@ def node_program(
     return program_of(chain, layout.modules(), maps[0].shape, fusion)
 
 
-def conv_program(
-    conv: nn.Conv2d, x: Tensor, *, same: bool, norm: nn.Module | None = None
-) -> Program | None:
+def conv_program(conv: nn.Conv2d, x: Tensor, *, same: bool, norm: nn.Module | None = None) -> Program | None:
     """Return the program of one convolution for `x`, or `None` where the kernels cannot run it.
 
     Args:

@@ -25,9 +25,22 @@ from trivet.models.kernels.activations import Activation, activation_of, has_hoo
 from trivet.models.kernels.batch_norm import batch_norm, can_normalise
 from trivet.models.kernels.building import Layout, Piece, build_chain, norm_with
 from trivet.models.kernels.chain import run_chain
-from trivet.models.kernels.depthwise import depthwise, is_known_depthwise, is_known_stem, norm_depthwise, shape_of
+from trivet.models.kernels.depthwise import (
+    depthwise,
+    is_known_depthwise,
+    is_known_stem,
+    norm_depthwise,
+    shape_of,
+)
 from trivet.models.kernels.eligible import eligible
-from trivet.models.kernels.evaluation import Programs, chain_program, conv_program, node_program, program_for
+from trivet.models.kernels.evaluation import (
+    Programs,
+    chain_program,
+    conv_program,
+    node_program,
+    program_for,
+    programs_of,
+)
 from trivet.models.kernels.fuse import can_fuse, fuse
 from trivet.models.kernels.library import kernels
 from trivet.models.kernels.program import Program
@@ -52,7 +65,7 @@ class FastNormWithActivation(NORM_WITH_ACTIVATION):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise and activate."""
-        programs: Programs | None = self.__dict__.get("programs")
+        programs = programs_of(self)
         if programs is not None and programs.done is not None:
             done, programs.done = programs.done, None
             if done is x:  # the stem's program did it
@@ -140,33 +153,32 @@ class FastFusionNode(FusionNode):
     def forward(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Float[Tensor, "b c h w"]:
         """Return this node's map, given all maps made so far."""
         size_hw = (int(size_hw[0]), int(size_hw[1]))
-        if not self.training:
-            y = self._evaluate(maps, size_hw) if "programs" in self.__dict__ else None
-            return super().forward(maps, size_hw) if y is None else y
         known = activation_of(self.activation)
-        if known is None or has_hooks(self.fuse) or has_hooks(self.resample):
+        able = self.fuse.training or programs_of(self) is not None
+        if known is None or not able or has_hooks(self.fuse) or has_hooks(self.resample):
             return super().forward(maps, size_hw)
         ready = [self._entering(maps[number], str(number), size_hw) for number in self.inputs]
         if can_fuse(ready, size_hw):
             return self.conv(fuse(ready, self._shares(ready), known, size_hw))
+        program = None if self.training else self._program_for(ready, known, size_hw)
+        if program is not None:
+            return program.run(*ready)
         return self.conv(self.activation(self.fuse([self.resample(x, size_hw) for x in ready])))
 
-    def _evaluate(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Tensor | None:
-        """Return the node's map by the kernels, the convolution after the sum too; `None` where they cannot run."""
-        ready = [self._entering(maps[number], str(number), size_hw) for number in self.inputs]
+    def _program_for(
+        self, ready: Sequence[Tensor], known: Activation, size_hw: tuple[int, int]
+    ) -> Program | None:
+        """Return the program of the sum and the convolution after it; `None` where the kernels cannot run it."""
         first, *others = ready
-        if not all(eligible(x, training=False) for x in others):
+        if not isinstance(self.conv, FastConv) or not all(eligible(x, training=False) for x in others):
             return None
-        key = (*size_hw, *[x.shape for x in others])
-        program = program_for(self, first, lambda: self._program(ready, size_hw), key)
-        return None if program is None else program.run(*ready)
-
-    def _program(self, ready: Sequence[Tensor], size_hw: tuple[int, int]) -> Program | None:
-        known, around = activation_of(self.activation), (self.conv, self.activation, self.fuse, self.resample)
-        if known is None or not isinstance(self.conv, FastConv):
-            return None
-        layout = replace(self.conv.layout(), around=around)
-        return node_program(ready, self._shares(ready), known, size_hw, layout)
+        layout = replace(self.conv.layout(), around=(self.conv, self.activation))
+        return program_for(
+            self,
+            first,
+            lambda: node_program(ready, self._shares(ready), known, size_hw, layout),
+            (*size_hw, *[x.shape for x in others]),
+        )
 
     def _entering(self, x: Tensor, name: str, size_hw: tuple[int, int]) -> Tensor:
         """Return a map with the node's channels, and of its size unless it is to be enlarged by its nearest pixels."""
@@ -218,14 +230,15 @@ def _run(layer: nn.Module, x: Tensor, layout: Callable[[], Layout], key: object 
 def _convolve(conv: nn.Conv2d, x: Tensor, *, same: bool) -> Tensor | None:
     """Return what a convolution makes of `x` by the kernels, or `None` where PyTorch's operators must run."""
     if not conv.training:
-        programs: Programs | None = conv.__dict__.get("programs")
+        programs = programs_of(conv)
         norm = None if programs is None else programs.norm
         program = program_for(conv, x, lambda: conv_program(conv, x, same=same, norm=norm))
         if program is None:
             return None
         y = program.run(x)
-        if norm is not None:
-            norm.__dict__["programs"].done = y
+        its = None if norm is None else programs_of(norm)
+        if its is not None:
+            its.done = y
         return y
     shape = shape_of(conv, x, same=same)
     return None if shape is None else depthwise(x, conv.weight, shape)
@@ -306,7 +319,7 @@ def held(model: nn.Module) -> Iterator[None]:
     mine = [
         module
         for module in model.modules()
-        if getattr(module, "evaluates_by_kernels", False) and "programs" not in module.__dict__
+        if getattr(module, "evaluates_by_kernels", False) and programs_of(module) is None
     ]
     for module in mine:
         module.__dict__["programs"] = Programs()
@@ -324,8 +337,9 @@ def held(model: nn.Module) -> Iterator[None]:
 
 def _join(stem: nn.Module, norm: nn.Module) -> None:
     """Let a stem's program hold the norm after it, where both are held."""
-    if isinstance(norm, FastNormWithActivation) and "programs" in stem.__dict__ and "programs" in norm.__dict__:
-        stem.__dict__["programs"].norm = norm
+    programs = programs_of(stem)
+    if programs is not None and isinstance(norm, FastNormWithActivation):
+        programs.norm = norm
 
 
 def _may_be_fast(module: nn.Module) -> bool:

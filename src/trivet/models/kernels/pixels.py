@@ -23,6 +23,13 @@ def normalise_rows(
         return rows.float().sub_(mean).div_(std)
     y = torch.empty(rows.shape, dtype=torch.float32)
     library.trivet_normalise(
-        *(rows.data_ptr(), mean.data_ptr(), std.data_ptr(), y.data_ptr(), *rows.shape, torch.get_num_threads())
+        *(
+            rows.data_ptr(),
+            mean.data_ptr(),
+            std.data_ptr(),
+            y.data_ptr(),
+            *rows.shape,
+            torch.get_num_threads(),
+        )
     )
     return y

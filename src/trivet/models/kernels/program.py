@@ -95,7 +95,7 @@ class _Steps:
         """Add a product of matrices; `False` where its gate cannot be made."""
         step = self._step(_POINTWISE, len(folded.weight), (self.height, self.width))
         self._product(step, folded)
-        if squeeze is not None and not self._gate(step, squeeze):
+        if squeeze is not None and not self._gate(squeeze):
             return False
         self._add(step)
         return True
@@ -188,11 +188,12 @@ class _Steps:
         step.weight, step.start = self._keep(packed), self._keep(_padded(folded.bias))
         step.kind, step.slope = folded.activation.kind, folded.activation.slope
 
-    def _gate(self, step: _Step, squeeze: SQUEEZE) -> bool:
+    def _gate(self, squeeze: SQUEEZE) -> bool:
         """Let the convolution before pool, and a gate be made of the sums of its rows."""
         first, hard = activation_of(squeeze.act1), _GATES.get(type(squeeze.gate))
-        known = first is not None and hard is not None and self.convolutions
-        if not known or self.convolutions[-1].what == _POINTWISE:
+        if first is None or hard is None or not self.convolutions:
+            return False
+        if self.convolutions[-1].what == _POINTWISE:
             return False
         reduce, expand = squeeze.conv_reduce, squeeze.conv_expand
         gate = self._step(_GATE, reduce.out_channels, (self.height, self.width))
@@ -242,7 +243,12 @@ def program_of(
         here, after = folded[number], folded[number + 1] if number + 1 < len(folded) else None
         if here.link.shape is not None:
             steps.depthwise(here, None)
-        elif after is not None and after.link.shape is not None and _is_wider(here) and here.link.squeeze is None:
+        elif (
+            after is not None
+            and after.link.shape is not None
+            and _is_wider(here)
+            and here.link.squeeze is None
+        ):
             steps.depthwise(after, here)
             number += 1
         elif not steps.pointwise(here, here.link.squeeze):
@@ -269,7 +275,9 @@ def stem_program(conv: nn.Conv2d, shape: Shape, sides: Sequence[int], end: End) 
 def _fold(link: Link, after: Link | End) -> _Folded:
     weight, bias, norm = link.weight.detach(), link.bias, after.norm
     if norm is None:
-        return _Folded(link, weight, weight.new_zeros(len(weight)) if bias is None else bias.detach(), Activation())
+        return _Folded(
+            link, weight, weight.new_zeros(len(weight)) if bias is None else bias.detach(), Activation()
+        )
     factor, term = _line_of(norm)
     if bias is not None:
         term = term + bias.detach().double() * factor
@@ -278,7 +286,8 @@ def _fold(link: Link, after: Link | End) -> _Folded:
 
 def _line_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return the factor and the term of each channel, float64, that a norm in evaluation amounts to."""
-    assert norm.running_mean is not None and norm.running_var is not None, "the chain is for evaluation"
+    assert norm.running_mean is not None, "the chain is for evaluation"
+    assert norm.running_var is not None, "the chain is for evaluation"
     factor = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
     return factor, norm.bias.detach().double() - norm.running_mean.double() * factor
 
