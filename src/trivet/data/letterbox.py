@@ -1,5 +1,7 @@
 """The whole image at one scale in the top left corner, the rest padded: what a model sees when it predicts."""
 
+import numpy as np
+
 from trivet.data.place import place
 from trivet.structures import Sample
 
@@ -10,6 +12,7 @@ def letterbox(
     size_hw: tuple[int, int],
     fill_rgb: tuple[int, int, int] = (114, 114, 114),
     shrinking: str = "area",
+    canvas: np.ndarray | None = None,
 ) -> Sample:
     """Resize an image into `size_hw` without changing its proportions, top left, and pad the rest.
 
@@ -21,6 +24,7 @@ def letterbox(
         size_hw: The result's size.
         fill_rgb: Padding colour, best the model's mean colour (`model.fill_rgb`).
         shrinking: How pixels are averaged when the image shrinks: `area`, `linear`.
+        canvas: The new image, uint8 `[*size_hw, 3]`, to be written; made when not given.
 
     Raises:
         UsageError: If `shrinking` is not a known name.
@@ -33,6 +37,7 @@ def letterbox(
         target=(0, 0, *fitted_wh((height, width), size_hw)),
         fill_rgb=fill_rgb,
         shrinking=shrinking,
+        canvas=canvas,
     )
 
 

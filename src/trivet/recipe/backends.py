@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from trivet.data.batching import collate
 from trivet.data.letterbox import letterbox
 from trivet.errors import UsageError, unknown_name
 from trivet.export import require_packages
 from trivet.recipe.run_folder import Run, RunFolder
-from trivet.structures import ClassScores, Detections, LabelMap, MaskScores, Sample, TaskName
+from trivet.structures import ClassScores, Detections, LabelMap, MaskScores, Placement, Sample, TaskName
 from trivet.tasks.segmentation import SegmentationTask, refine
 
 if TYPE_CHECKING:
@@ -72,22 +71,24 @@ class TorchBackend:
         if not images:
             return []
         run, size_hw = self.run, self.run.recipe.model.size_hw
-        batch = collate([self._placed(image) for image in images])
-        output = run.model(
-            run.model.normalise(batch.images.to(self.device, memory_format=torch.channels_last))
-        )
+        pixels = np.empty((len(images), *size_hw, 3), np.uint8)
+        placements = [self._place(image, onto) for image, onto in zip(images, pixels, strict=True)]
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        output = run.model(run.model.normalise(batch.to(self.device, memory_format=torch.channels_last)))
         if run.crf is not None and isinstance(run.task, SegmentationTask):
-            whole = run.task.probabilities(output, size_hw, placements=batch.placements)
+            whole = run.task.probabilities(output, size_hw, placements=placements)
             return [refine(one, image, run.crf) for one, image in zip(whole, images, strict=True)]
-        predictions: Sequence[Found] = run.task.predict(output, size_hw, placements=batch.placements)
+        predictions: Sequence[Found] = run.task.predict(output, size_hw, placements=placements)
         return [
             found.to_original(place) if isinstance(found, Detections) else found
-            for found, place in zip(predictions, batch.placements, strict=True)
+            for found, place in zip(predictions, placements, strict=True)
         ]
 
-    def _placed(self, image: np.ndarray) -> Sample:
+    def _place(self, image: np.ndarray, onto: np.ndarray) -> Placement:
+        """Letterbox an image onto an array of the input's size."""
         sample = Sample.of_image(image, image_id=0, name="image")
-        return letterbox(sample, size_hw=self.run.recipe.model.size_hw, fill_rgb=self.run.model.fill_rgb)
+        fill_rgb = self.run.model.fill_rgb
+        return letterbox(sample, size_hw=onto.shape[:2], fill_rgb=fill_rgb, canvas=onto).placement
 
 
 @dataclass(frozen=True)
