@@ -114,6 +114,18 @@ def test_a_batch_larger_than_the_data_is_refused(digits, tmp_path):
     assert not (tmp_path / "runs").exists(), "nothing is left behind"
 
 
+def test_weights_that_cannot_be_used_leave_no_run(digits, tmp_path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(b"\x00" * 20)
+    with pytest.raises(UsageError, match=r"cut\.safetensors"):
+        fit(digits, QUICK, start_from=cut, out=tmp_path / "runs", listeners=())
+    assert not (tmp_path / "runs").exists(), "nothing is left behind"
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError):
+        fit(digits, QUICK, start_from=cut, out=tmp_path / "runs", listeners=())
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_resuming_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"is not a run folder: it has no recipe\.toml"):
         resume(tmp_path)

@@ -1,5 +1,6 @@
 """The verb `fit`: from a data set to a trained, scored and reported model."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trivet.data.dataset import Splits
+from trivet.errors import UsageError
 from trivet.recipe.assessment import Scores
 from trivet.recipe.audit import audit_before_training
 from trivet.recipe.finish import finish_run
@@ -58,7 +60,7 @@ def fit(
         UsageError: If something given cannot be used.
         TrainingError: If training cannot go on.
     """
-    began = time.monotonic()
+    began, there_before = time.monotonic(), Path(out).exists()
     origin = None if start_from is None else Path(start_from)
     made, splits, folder = prepare_run(
         data,
@@ -69,14 +71,27 @@ def fit(
         name=name,
         memory=memory,
     )
-    weights = None if origin is None else weights_file(origin)
-    assert splits.val is not None, "a run is prepared with a validation split"
-    shown = default_listeners(made, splits, folder) if listeners is None else listeners
-    audit = audit_before_training(splits, made)
-    write_json(folder.findings, audit.to_json())
-    plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
-    watched = train_watched(replace(plan, seconds_before=time.monotonic() - began), prove=prove)
+    try:
+        weights = None if origin is None else weights_file(origin)
+        assert splits.val is not None, "a run is prepared with a validation split"
+        shown = default_listeners(made, splits, folder) if listeners is None else listeners
+        audit = audit_before_training(splits, made)
+        write_json(folder.findings, audit.to_json())
+        plan = Plan(made, folder, splits.train, splits.val, start_from=weights, listeners=shown)
+        watched = train_watched(replace(plan, seconds_before=time.monotonic() - began), prove=prove)
+    except UsageError:
+        _take_away(folder, with_parent=not there_before)
+        raise
     return FitResult(folder, finish_run(folder, splits, audit.findings, watched=watched))
+
+
+def _take_away(folder: RunFolder, *, with_parent: bool) -> None:
+    """Leave nothing of a run that was refused before it trained."""
+    if folder.history.exists() or folder.checkpoint.exists():
+        return
+    shutil.rmtree(folder.path, ignore_errors=True)
+    if with_parent and not any(folder.path.parent.iterdir()):
+        folder.path.parent.rmdir()
 
 
 def resume(run: str | Path, *, listeners: Sequence[Listener] | None = None) -> FitResult:
