@@ -79,7 +79,7 @@ def program_for(
 def chain_program(x: Tensor, layout: Layout) -> Program | None:
     """Return the program of a layout for `x`, or `None` where the kernels cannot run it."""
     chain = build_chain(x, layout, training=False)
-    return None if chain is None else program_of(chain, layout.modules(), x.shape)
+    return None if chain is None else program_of(chain, layout.modules(), x.shape[1:])
 
 
 def node_program(
@@ -99,8 +99,9 @@ def node_program(
     chain = build_chain(empty_map(maps[0], maps[0].shape[1], *size_hw), layout, training=False)
     if chain is None:
         return None
-    fusion = Fusion(sides_of(maps, size_hw), shares.detach().float().contiguous(), activation, size_hw)
-    return program_of(chain, layout.modules(), maps[0].shape, fusion)
+    sides, sizes = sides_of([x[:1] for x in maps], size_hw), tuple(x[0].numel() for x in maps)
+    fusion = Fusion(sides, sizes, shares.detach().float().contiguous(), activation, size_hw)
+    return program_of(chain, layout.modules(), maps[0].shape[1:], fusion)
 
 
 def conv_program(conv: nn.Conv2d, x: Tensor, *, same: bool, norm: nn.Module | None = None) -> Program | None:
@@ -120,8 +121,8 @@ def conv_program(conv: nn.Conv2d, x: Tensor, *, same: bool, norm: nn.Module | No
     if shape is None:
         return None
     if norm is None:
-        return stem_program(conv, shape, x.shape, End())
+        return stem_program(conv, shape, x.shape[1:], End())
     activation = norm_with(norm, None, training=False)
     if activation is None or not isinstance(norm, nn.BatchNorm2d) or norm.num_features != conv.out_channels:
         return None
-    return stem_program(conv, shape, x.shape, End(norm, activation))
+    return stem_program(conv, shape, x.shape[1:], End(norm, activation))

@@ -23,13 +23,15 @@ class Fusion:
     """What `fuse` does to maps of certain sizes.
 
     Args:
-        sides: See `sides_of`.
+        sides: Those of one image, see `sides_of`.
+        sizes: Numbers an image of each map.
         shares: A factor for each map, float32.
         activation: What follows the sum.
         size_hw: Size of the result.
     """
 
     sides: ctypes.Array
+    sizes: tuple[int, ...]
     shares: Tensor
     activation: Activation
     size_hw: tuple[int, int]

@@ -62,7 +62,7 @@ _SIGNATURES = {
     "trivet_lanes": (),
     "trivet_pack": (_POINTER, _LONG, _LONG, _POINTER),
     "trivet_turn": (_POINTER, _LONG, _LONG, _POINTER),
-    "trivet_evaluate": (_POINTER, _LONG, *(_POINTER,) * 3, _INT),
+    "trivet_evaluate": (_POINTER, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _POINTER, _LONG, _LONG, _INT),
     "trivet_pointwise": (*(_POINTER,) * 4, _LONG, _LONG, _POINTER, _INT),
     "trivet_pointwise_backward": (*(_POINTER,) * 4, _LONG, *(_POINTER,) * 5, _INT),
 }

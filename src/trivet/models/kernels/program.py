@@ -1,6 +1,7 @@
 """A chain in evaluation as steps of one C call: norms folded into the convolutions before them, weights packed."""
 
 import ctypes
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +30,7 @@ class _Step(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("what", "source", "to", "gate", "add", "pooled")),
-        *((name, ctypes.c_long) for name in ("n", "h", "w", "inputs", "outputs", "oh", "ow", "k", "stride")),
+        *((name, ctypes.c_long) for name in ("h", "w", "inputs", "outputs", "oh", "ow", "k", "stride")),
         *((name, ctypes.c_long) for name in ("top", "left", "kind", "taps_kind", "hard")),
         *((name, ctypes.c_float) for name in ("slope", "taps_slope")),
         *((name, ctypes.c_void_p) for name in ("weight", "start", "taps", "shift")),
@@ -42,13 +43,15 @@ class Program:
 
     Args:
         steps: What `trivet_evaluate` runs.
+        sizes: Floats an image of each map that enters, and of the result.
         sides: Channels, height and width of the result.
-        floats: How many lie between the steps.
+        floats: How many lie between the steps, an image.
         packed: What the steps point to.
         hooks: What the modules whose places it takes keep to be called when they run.
     """
 
     steps: Any
+    sizes: Any
     sides: tuple[int, int, int]
     floats: int
     packed: list[Tensor]
@@ -61,9 +64,13 @@ class Program:
     def run(self, *maps: Float[Tensor, "b c _ _"]) -> Float[Tensor, "b o oh ow"]:
         """Return the chain's result for channels-last maps of the sizes it was made for: several where it fuses them."""
         library, first = kernels(), maps[0]
-        y, arena = empty_map(first, *self.sides), first.new_empty(self.floats)
-        places = (addresses(maps), y.data_ptr(), arena.data_ptr())
-        if library.trivet_evaluate(self.steps, len(self.steps), *places, torch.get_num_threads()):
+        images, threads = first.shape[0], torch.get_num_threads()
+        y, arena = empty_map(first, *self.sides), first.new_empty(self.floats * min(images, threads))
+        failed = library.trivet_evaluate(
+            *(self.steps, len(self.steps), addresses(maps), self.sizes, len(maps), y.data_ptr()),
+            *(arena.data_ptr(), self.floats, images, threads),
+        )
+        if failed:
             raise MemoryError("no memory for the rows of a convolution")
         return y
 
@@ -85,7 +92,8 @@ class _Steps:
     """
 
     def __init__(self, sides: Sequence[int]) -> None:
-        self.images, self.channels, self.height, self.width = sides
+        self.channels, self.height, self.width = sides
+        self.entering: tuple[int, ...] = (math.prod(sides),)
         self.convolutions: list[_Step] = []
         self.gates: dict[int, _Step] = {}
         self.packed: list[Tensor] = []
@@ -120,6 +128,7 @@ class _Steps:
         step = self._step(_FUSE, self.channels, fusion.size_hw)
         step.weight, step.taps = self._keep(fusion.shares), self._keep(torch.tensor(list(fusion.sides)))
         step.kind, step.slope = fusion.activation.kind, fusion.activation.slope
+        self.entering = fusion.sizes
         self._add(step)
 
     def dense(self, folded: _Folded, shape: Shape) -> None:
@@ -153,7 +162,7 @@ class _Steps:
             last.add = _ENTERING
         floats = [0, 0]
         for number, step in enumerate(self.convolutions[:-1]):
-            floats[number % 2] = max(floats[number % 2], _lines(step.n * step.outputs * step.oh * step.ow))
+            floats[number % 2] = max(floats[number % 2], _lines(step.outputs * step.oh * step.ow))
         begins, behind = (0, floats[0]), sum(floats)
         steps = []
         for number, step in enumerate(self.convolutions):
@@ -167,13 +176,17 @@ class _Steps:
                 steps.append(gate)
             steps.append(step)
         sides = (last.outputs, last.oh, last.ow)
-        return Program((_Step * len(steps))(*steps), sides, behind + self.others, self.packed, hooks)
+        sizes = (*self.entering, math.prod(sides))
+        sizes_in_c = (ctypes.c_long * len(sizes))(*sizes)
+        return Program(
+            (_Step * len(steps))(*steps), sizes_in_c, sides, behind + self.others, self.packed, hooks
+        )
 
     def _step(self, what: int, outputs: int, sides: tuple[int, int]) -> _Step:
         return _Step(
             what=what,
             **dict.fromkeys(("source", "to", "gate", "add", "pooled"), _ABSENT),
-            **{"n": self.images, "h": self.height, "w": self.width, "inputs": self.channels},
+            **{"h": self.height, "w": self.width, "inputs": self.channels},
             **{"outputs": outputs, "oh": sides[0], "ow": sides[1]},
         )
 
@@ -202,8 +215,8 @@ class _Steps:
         gate.start = self._keep(_bias_of(reduce))
         gate.taps = self._keep(expand.weight.detach().flatten(1).t().contiguous())
         gate.shift = self._keep(_bias_of(expand))
-        gate.source = self._other(self.images * self.height * self.channels)
-        gate.to = self._other(self.images * self.channels)
+        gate.source = self._other(self.height * self.channels)
+        gate.to = self._other(self.channels)
         self.gates[len(self.convolutions)] = gate
         return True
 
@@ -225,7 +238,7 @@ def program_of(
     Args:
         chain: What to run; every part must be one that the kernels know.
         modules: The modules whose places it takes.
-        sides: Those of what enters, `[b, c, h, w]`.
+        sides: Channels, height and width of what enters.
         fusion: What makes one map of several before the chain.
     """
     hooks = tuple(hook for module in modules for hook in hooks_of(module))
@@ -263,7 +276,7 @@ def stem_program(conv: nn.Conv2d, shape: Shape, sides: Sequence[int], end: End) 
     Args:
         conv: The convolution.
         shape: Its sides.
-        sides: Those of what enters, `[b, c, h, w]`.
+        sides: Channels, height and width of what enters.
         end: What its result goes through.
     """
     steps = _Steps(sides)
