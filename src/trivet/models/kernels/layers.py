@@ -50,8 +50,6 @@ from trivet.models.necks.graph import FusionNode
 class FastBatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d`."""
 
-    evaluates_by_kernels = True
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise."""
         y = _run(self, x, lambda: Layout((), self))
@@ -60,8 +58,6 @@ class FastBatchNorm(nn.BatchNorm2d):
 
 class FastNormWithActivation(NORM_WITH_ACTIVATION):
     """timm's batch norm with the activation after it."""
-
-    evaluates_by_kernels = True
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalise and activate."""
@@ -77,8 +73,6 @@ class FastNormWithActivation(NORM_WITH_ACTIVATION):
 class FastConv2d(nn.Conv2d):
     """`nn.Conv2d` where it is a depthwise convolution or a stem that the kernels know."""
 
-    evaluates_by_kernels = True
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve."""
         y = _convolve(self, x, same=False)
@@ -88,8 +82,6 @@ class FastConv2d(nn.Conv2d):
 class FastSameConv2d(SAME_CONV):
     """timm's convolution with TensorFlow's padding, where it is a depthwise one or a stem that the kernels know."""
 
-    evaluates_by_kernels = True
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve."""
         y = _convolve(self, x, same=True)
@@ -98,8 +90,6 @@ class FastSameConv2d(SAME_CONV):
 
 class FastInvertedResidual(INVERTED_RESIDUAL):
     """timm's block of MobileNet v2 and EfficientNet."""
-
-    evaluates_by_kernels = True
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Expand, convolve each channel, project."""
@@ -118,8 +108,6 @@ class FastInvertedResidual(INVERTED_RESIDUAL):
 class FastDepthwiseSeparable(DEPTHWISE_SEPARABLE):
     """timm's first block of MobileNet and EfficientNet, without an expansion."""
 
-    evaluates_by_kernels = True
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve each channel, project."""
         y = _run(self, x, self._layout)
@@ -133,8 +121,6 @@ class FastDepthwiseSeparable(DEPTHWISE_SEPARABLE):
 class FastConv(Conv):
     """The necks' convolution, separable or pointwise, with its norm."""
 
-    evaluates_by_kernels = True
-
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o oh ow"]:
         """Convolve and normalise."""
         y = _run(self, x, self.layout)
@@ -147,8 +133,6 @@ class FastConv(Conv):
 
 class FastFusionNode(FusionNode):
     """A node of a BiFPN: the weighted sum of its maps, enlarged where need be, and the activation in one go."""
-
-    evaluates_by_kernels = True
 
     def forward(self, maps: Sequence[Tensor], size_hw: tuple[int, int]) -> Float[Tensor, "b c h w"]:
         """Return this node's map, given all maps made so far."""
@@ -194,8 +178,6 @@ class FastFusionNode(FusionNode):
 
 class FastTower(Tower):
     """The anchor head's tower, each level in one go."""
-
-    evaluates_by_kernels = True
 
     def forward(self, maps: Sequence[Float[Tensor, "b c _ _"]]) -> tuple[Float[Tensor, "b o _ _"], ...]:
         """Return the prediction of each level."""
@@ -316,11 +298,8 @@ def held(model: nn.Module) -> Iterator[None]:
         return
     before = [(module, type(module)) for module in model.modules() if _may_be_fast(module)]
     use_fast_kernels(model)
-    mine = [
-        module
-        for module in model.modules()
-        if getattr(module, "evaluates_by_kernels", False) and programs_of(module) is None
-    ]
+    fast = tuple(_FAST.values())
+    mine = [module for module in model.modules() if isinstance(module, fast) and programs_of(module) is None]
     for module in mine:
         module.__dict__["programs"] = Programs()
     for body in model.modules():
