@@ -198,6 +198,7 @@ def _paint(axes: Axes, names: Sequence[str], points: Sequence[Point | None], lab
     if any(own for _, (_, _, own) in there):
         axes.legend(loc="lower right")
     if there:
+        axes.margins(y=0.12)  # room for the lowest name below its point
         costs = [x for _, (x, _, _) in there]
         axes.set_xlim(min(costs) / 1.25, max(costs) * 1.6)
         axes.set_xticks(_round_numbers(min(costs) / 1.25, max(costs) * 1.6))
