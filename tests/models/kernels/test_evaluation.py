@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -202,6 +203,22 @@ def test_the_number_of_threads_changes_no_bit():
     # squeeze and excitation too: its means are summed row by row
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@needs_kernels
+def test_threads_that_share_a_held_model_do_not_disturb_each_other():
+    model = pyramid("tf_efficientdet_d0", **SMALL)
+    images = [drawn(1, 3, 96, 96) for _ in range(4)]
+    with torch.no_grad(), held(model):
+        wanted = [maps_of(model, one) for one in images]
+
+        def often(number: int) -> bool:
+            with torch.no_grad():  # each thread has its own
+                found = [maps_of(model, images[number]) for _ in range(12)]
+            return all(torch.equal(a, b) for maps in found for a, b in zip(maps, wanted[number], strict=True))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(often, range(4)))
 
 
 @needs_kernels

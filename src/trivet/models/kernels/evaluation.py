@@ -27,13 +27,11 @@ class Programs:
     Attributes:
         known: Its programs by what enters; `None` where PyTorch's operators must run.
         norm: A stem's: the norm that reads its result and nothing else does, so that its program may hold that too.
-        done: A norm's: what it would read, where it is done already.
     """
 
     def __init__(self) -> None:
         self.known: dict[tuple[object, ...], Program | None] = {}
         self.norm: nn.Module | None = None
-        self.done: Tensor | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> None:
         """Copy nothing: a copied layer is held by nobody."""
