@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -206,19 +205,17 @@ def test_the_number_of_threads_changes_no_bit():
 
 
 @needs_kernels
-def test_threads_that_share_a_held_model_do_not_disturb_each_other():
-    model = pyramid("tf_efficientdet_d0", **SMALL)
-    images = [drawn(1, 3, 96, 96) for _ in range(4)]
-    with torch.no_grad(), held(model):
-        wanted = [maps_of(model, one) for one in images]
-
-        def often(number: int) -> bool:
-            with torch.no_grad():  # each thread has its own
-                found = [maps_of(model, images[number]) for _ in range(12)]
-            return all(torch.equal(a, b) for maps in found for a, b in zip(maps, wanted[number], strict=True))
-
-        with ThreadPoolExecutor(4) as pool:
-            assert all(pool.map(often, range(4)))
+def test_images_that_pass_a_held_model_by_turns_do_not_disturb_each_other():
+    # as threads that share a model may: both pass the stem before either passes its norm
+    body = pyramid("tf_efficientdet_d0", **SMALL).backbone.body
+    images = drawn(1, 3, 96, 96), drawn(1, 3, 96, 96)
+    with torch.no_grad():
+        wanted = [body.bn1(body.conv_stem(image)) for image in images]
+        with held(body):
+            between = [body.conv_stem(image) for image in images]
+            found = [body.bn1(x) for x in between]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @needs_kernels
